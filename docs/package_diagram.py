@@ -14,6 +14,7 @@ PACKAGES: Final[Mapping[str, Path]] = {
     "nodegraph": ROOT / "nodegraph",
     "nodegraph_diffusion": ROOT / "nodes/nodegraph_diffusion",
     "nodegraph_nodes": ROOT / "nodes/nodegraph_nodes",
+    "nodegraph_training": ROOT / "nodes/nodegraph_training",
 }
 
 Imports = dict[str, set[str]]

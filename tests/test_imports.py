@@ -70,6 +70,11 @@ def test_node_pack_imports_torch_only_when_a_node_runs():
     assert importers("nodes/nodegraph_nodes", HEAVY, at_import_only=True) == {}
 
 
+def test_training_pack_imports_torch_only_when_a_node_runs():
+    found = importers("nodes/nodegraph_training", HEAVY, at_import_only=True)
+    assert [name for name in found if not name.startswith("nodegraph_training.training.")] == []  # which only running nodes import
+
+
 @pytest.mark.parametrize("folder", ["tests", "plugins", "benchmarks"])
 def test_test_helpers_are_imported_from_support(folder):
     for path in modules(ROOT / folder):

@@ -96,14 +96,19 @@ LAYERS: dict[str, str] = {
     "nodegraph_nodes": (
         "imported_torch forks waiting hookspecs "
         "catalogue foreign_files model_files pictures types conversions codecs library_switches torch_switches "
-        "process_state models commands nodes plugin"
+        "process_state models trained commands nodes plugin"
     ),
+    "nodegraph_training": "types data training nodes plugin",
+    "nodegraph_training.data": "captions folder picture_world",
+    "nodegraph_training.nodes": "adapters data models evaluate",
+    "nodegraph_training.training": "loop sizes vocabulary networks examples denoising evaluation export",
     "nodegraph_nodes.commands": "help convert options model_summary models new_plugin",
     "nodegraph_nodes.models": (
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "
         "residency backend text_encoders"
     ),
     "nodegraph_nodes.pictures": "colours side_data files formats sheets",
+    "nodegraph_nodes.trained": "codec opened",
     "nodegraph_nodes.nodes": (
         "adapters conditioning grid guidance latent latents lists mask concat image models sigmas sampling template text"
     ),

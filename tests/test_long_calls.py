@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("nodegraph", "nodes", "plugins", "benchmarks", "tests", "docs")
-PACKAGES = ("nodegraph", "nodegraph_diffusion", "nodegraph_nodes", "benchmarks", "plugins", "tests", "docs")
+PACKAGES = ("nodegraph", "nodegraph_diffusion", "nodegraph_nodes", "nodegraph_training", "benchmarks", "plugins", "tests", "docs")
 MOST = 4
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

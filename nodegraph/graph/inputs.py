@@ -206,7 +206,9 @@ class Inputs:
         if found is None:
             return None
         resolved, output = found
-        if port.choice is not None or port.reads is not None:
+        stored = self.plugins.codecs.for_type(output.type)
+        is_value = accepts(kind, output.type) and stored is not None and stored is not self.plugins.codecs.json
+        if port.choice is not None or (port.reads is not None and not is_value):  # the content of such a value is in the key
             message = f"{_name(node, port, raw)} cannot be linked: its value must be known before the run starts"
             self._problem("E108", message, raw.where, "Use a value or a param.")
             return None

@@ -32,6 +32,7 @@ from nodegraph_nodes.nodes import (
     text,
 )
 from nodegraph_nodes.nodes import models as load
+from nodegraph_nodes.trained.codec import TRAINED_CODECS
 
 if TYPE_CHECKING:
     import click
@@ -113,7 +114,8 @@ def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
 
 @hookimpl
 def register_codecs(register: Callable[[type, Codec], None]) -> None:
-    for kind, codec in CODECS.items():
+    codecs: dict[type, Codec] = {**CODECS, **TRAINED_CODECS}
+    for kind, codec in codecs.items():
         register(kind, codec)
 
 

@@ -66,6 +66,13 @@ def test_settings_are_completed(complete):
     assert complete("check", "gone.yaml", "--set", "h") == []
 
 
+def test_params_and_outputs_of_workflows_of_the_same_file_are_completed(complete, cli):
+    inner = "{params: {text: x}, nodes: {r: {use: Text, value: $params.text}}, outputs: {loud: {from: $r}}}"
+    cli.write(f"nodegraph: 1\nnodes: {{one: {{use: '#in'}}}}\nworkflows:\n  in: {inner}\n", "composed.yaml")
+    assert complete("check", "composed.yaml", "--set", "one.") == ["one.text="]
+    assert complete("explain", "composed.yaml", "--target", "one.") == ["one.loud"]
+
+
 def test_targets_and_nodes_are_completed(complete):
     assert complete("run", "w.yaml", "--set", "word", "=", "x", "--target", "h") == ["halves"]
     assert complete("explain", "w.yaml", "--target", "halves.") == ["halves.left", "halves.right"]

@@ -16,7 +16,7 @@ from nodegraph import Engine, Workflow
 from nodegraph.cache.file_digests import hash_file
 from nodegraph.cache.keys import KeyMaker
 from nodegraph.plugins.manager import Plugins
-from tests.engine.test_graph_keys import FLOATS, Nodes, graphs, keys_of
+from tests.support.graphs import FLOATS, Nodes, graphs, keys_of
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,12 @@ ROOT = Path(__file__).parents[2]
 DOORS = {"nodegraph", "nodegraph.plugin_api"}
 PACKS = [
     path
-    for folder, pattern in (("nodes/nodegraph_nodes", "*.py"), ("nodes/nodegraph_nodes", "*.py.txt"), ("plugins", "*.py"))
+    for folder, pattern in (
+        ("nodes/nodegraph_nodes", "*.py"),
+        ("nodes/nodegraph_nodes", "*.py.txt"),
+        ("nodes/nodegraph_training", "*.py"),
+        ("plugins", "*.py"),
+    )
     for path in sorted((ROOT / folder).rglob(pattern))
 ]
 IMPORT = re.compile(r"^\s*(?:from|import) (nodegraph(?:\.[\w.]+)?)(?= |$)(?: import (\w+))?", re.MULTILINE)

@@ -7,11 +7,31 @@ from typing import Annotated, NamedTuple
 
 from nodegraph import Help, Range, Reads, Run, node
 from nodegraph_diffusion.checkpoint import ControlNetFile, EmbeddingFile, LoraFile
+from nodegraph_nodes.model_files import Patch
 from nodegraph_nodes.models.control_nets import open_control_net
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.find import find_control_net, find_embedding, find_lora, notes_of
 from nodegraph_nodes.models.patches import open_patch, unused_tensors
-from nodegraph_nodes.types import Control, ControlNetModel, Image, TextEncoder, UNetModel
+from nodegraph_nodes.trained.opened import (
+    embedding_file,
+    lora_file,
+    lora_patch,
+    opened_control_net,
+    opened_text_encoder,
+    opened_unet,
+)
+from nodegraph_nodes.types import (
+    AnyControlNet,
+    AnyTextEncoder,
+    AnyUNet,
+    Control,
+    ControlNetModel,
+    Image,
+    TextEncoder,
+    TrainedEmbedding,
+    TrainedLora,
+    UNetModel,
+)
 
 Strength = Annotated[float, Range(-10, 10)]
 
@@ -25,12 +45,12 @@ class Adapted(NamedTuple):
 
 @node("LoadLora", foreign_names=("LoraLoader", "LoraLoaderModelOnly"))
 def load_lora(
-    unet: UNetModel,
-    text_encoder: TextEncoder,
+    unet: AnyUNet,
+    text_encoder: AnyTextEncoder,
     file: Annotated[
-        LoraFile,
+        LoraFile | TrainedLora,
         Reads(find_lora, by_content=True),
-        Help("a file, a folder written by PEFT or diffusers, or hf://organisation/name"),
+        Help("a file, a folder written by PEFT or diffusers, hf://organisation/name, or the result of TrainLora"),
     ],
     strength_unet: Annotated[Strength, Help("factor for the changes to the UNet; 0 leaves it unchanged")] = 1.0,
     strength_text: Annotated[Strength, Help("factor for the changes to the text encoders; 0 leaves their weights unchanged")] = 1.0,
@@ -40,25 +60,34 @@ def load_lora(
 
     Embeddings in the file become words of prompts, embedding:WORD. To apply several files, chain the nodes.
     """
-    for message in unused_tensors(file, unet, text_encoder):
+    unet, text_encoder, lora = opened_unet(unet), opened_text_encoder(text_encoder), lora_file(file)
+    for message in unused_tensors(lora, unet, text_encoder):
         run.notice(message)
+
+    def patch(strength: float) -> Patch:
+        return lora_patch(file, strength) if isinstance(file, TrainedLora) else open_patch(file, strength, run.digest)
+
     if strength_unet:
-        unet = replace(unet, patches=(*unet.patches, open_patch(file, strength_unet, run.digest)))
+        unet = replace(unet, patches=(*unet.patches, patch(strength_unet)))
     if strength_text:
-        text_encoder = replace(text_encoder, patches=(*text_encoder.patches, open_patch(file, strength_text, run.digest)))
-    if file.embeddings:
+        text_encoder = replace(text_encoder, patches=(*text_encoder.patches, patch(strength_text)))
+    if lora.embeddings:
         from nodegraph_diffusion.text.inversion import read_bundled
 
         with file_errors():
-            words = read_bundled(file, [part.config.width for part in text_encoder.parts])
+            words = read_bundled(lora, [part.config.width for part in text_encoder.parts])
         text_encoder = replace(text_encoder, embeddings={**text_encoder.embeddings, **words})
     return Adapted(unet, text_encoder)
 
 
 @node("LoadEmbedding")
 def load_embedding(
-    text_encoder: TextEncoder,
-    file: Annotated[EmbeddingFile, Reads(find_embedding, by_content=True), Help("a textual inversion, or hf://organisation/name")],
+    text_encoder: AnyTextEncoder,
+    file: Annotated[
+        EmbeddingFile | TrainedEmbedding,
+        Reads(find_embedding, by_content=True),
+        Help("a textual inversion, hf://organisation/name, or the result of TrainTextualInversion"),
+    ],
     word: Annotated[str, Help("its name in prompts: embedding:WORD")],
 ) -> TextEncoder:
     """Make a textual inversion available in prompts, as `embedding:WORD`."""
@@ -68,8 +97,9 @@ def load_embedding(
         raise ValueError(
             f"word: expected a word without spaces, commas, colons and parentheses, found '{word}'. Choose another word"
         )
+    text_encoder = opened_text_encoder(text_encoder)
     with file_errors():
-        vectors = read_inversion(file, [part.config.width for part in text_encoder.parts])
+        vectors = read_inversion(embedding_file(file), [part.config.width for part in text_encoder.parts])
     return replace(text_encoder, embeddings={**text_encoder.embeddings, word: vectors})
 
 
@@ -78,7 +108,7 @@ def load_control_net(
     file: Annotated[
         ControlNetFile, Reads(find_control_net, by_content=True), Help("a file, a diffusers folder, or hf://organisation/name")
     ],
-    unet: Annotated[UNetModel | None, Help("only for a file of differences from a UNet: that UNet")] = None,
+    unet: Annotated[AnyUNet | None, Help("only for a file of differences from a UNet: that UNet")] = None,
     global_pool: Annotated[
         bool | None,
         Help("use the mean of each map of residuals, as ControlNet 1.1's 'shuffle' was trained; default: as its config says"),
@@ -94,13 +124,13 @@ def load_control_net(
         run.notice(f"{file.path.name}: if this is ControlNet 1.1's shuffle, give global_pool: true; the file does not say it")
     if file.difference and unet is None:
         raise ValueError(f"{file.path} holds differences from a UNet. Give the UNet that it was made for as 'unet'")
-    return open_control_net(file, run.digest, unet if file.difference else None)
+    return open_control_net(file, run.digest, opened_unet(unet) if unet is not None and file.difference else None)
 
 
 @node("ApplyControlNet", foreign_names=("ControlNetApply", "ControlNetApplyAdvanced"))
 def apply_control_net(
-    unet: UNetModel,
-    control_net: ControlNetModel,
+    unet: AnyUNet,
+    control_net: AnyControlNet,
     image: Annotated[Image, Help("the kind of picture that the ControlNet was trained on: edges, depth, a pose and similar")],
     strength: Annotated[float, Range(0, 10), Help("factor for the guidance; 0 turns it off")] = 1.0,
     start: Annotated[float, Range(0, 1), Help("fraction of the sampling at which the guidance starts")] = 0.0,
@@ -110,6 +140,7 @@ def apply_control_net(
 
     The effects of several ControlNets add up.
     """
+    unet, control_net = opened_unet(unet), opened_control_net(control_net)
     _require_same_family(control_net, unet)
     if strength == 0 or start >= end:
         return unet

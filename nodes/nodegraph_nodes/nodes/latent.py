@@ -6,14 +6,15 @@ from typing import Annotated, Literal
 
 from nodegraph import Help, Range, Run, Seed, node
 from nodegraph_nodes.models.autoencoder import decode_latent, encode_pictures
-from nodegraph_nodes.types import VAE, Image, Latent, Noise
+from nodegraph_nodes.trained.opened import opened_vae
+from nodegraph_nodes.types import AnyVAE, Image, Latent, Noise
 
 Side = Annotated[int | None, Range(8, 8192), Help("pixels; default: the model's native size")]
 
 
 @node("EmptyLatent", foreign_names=("EmptyLatentImage",))
 def empty_latent(
-    vae: VAE,
+    vae: AnyVAE,
     width: Side = None,
     height: Side = None,
     batch: Annotated[int, Range(1, 4096), Help("number of pictures")] = 1,
@@ -21,7 +22,8 @@ def empty_latent(
     """Make a latent of zeros, which text-to-image starts from."""
     import torch
 
-    native, config = vae.part.sample_size, vae.part.config
+    part = opened_vae(vae).part
+    native, config = part.sample_size, part.config
     size = (height or native, width or native)
     h, w = (-(-side // config.factor) for side in size)
     return Latent(torch.zeros(batch, config.latent_channels, h, w), size, config.latent)
@@ -29,7 +31,7 @@ def empty_latent(
 
 @node("VAEEncode", numeric=True, foreign_names=("VAEEncodeForInpaint",))
 def vae_encode(
-    vae: VAE,
+    vae: AnyVAE,
     image: Image,
     sample: Annotated[bool, Help("draw from the encoder's distribution instead of taking its mean")] = False,
     seed: Annotated[Seed, Help("seed for 'sample'")] = 0,
@@ -39,13 +41,13 @@ def vae_encode(
 
     Sides that are not multiples of the VAE's factor are padded. Decoding crops them again.
     """
-    return encode_pictures(vae, image, run, seed if sample else None)
+    return encode_pictures(opened_vae(vae), image, run, seed if sample else None)
 
 
 @node("VAEDecode", numeric=True)
-def vae_decode(vae: VAE, latent: Latent, run: Run = Run()) -> Image:
+def vae_decode(vae: AnyVAE, latent: Latent, run: Run = Run()) -> Image:
     """Decode latents into pictures."""
-    return decode_latent(vae, latent, run)
+    return decode_latent(opened_vae(vae), latent, run)
 
 
 @node("Noise", foreign_names=("KSampler", "KSamplerAdvanced", "SamplerCustom", "RandomNoise", "DisableNoise"))

@@ -39,3 +39,17 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         raise ValueError(
             f"{path}: expected the saved state of a training run, found another file; remove it to begin anew"
         ) from error
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The record of a file without its tensors; None if there is no file. Raises ValueError if it is not such a file."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            record: dict[str, Any] = json.loads((file.metadata() or {})[_RECORD])
+            return record
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path}: expected the saved state of a training run, found another file; remove it to begin anew"
+        ) from error

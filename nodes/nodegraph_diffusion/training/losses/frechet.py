@@ -16,7 +16,7 @@ def frechet_distance(features: Tensor, others: Tensor) -> float:
     if min(len(features), len(others)) < 2:
         raise ValueError(f"Fréchet distance: expected at least 2 pictures in each set, found {len(features)} and {len(others)}")
     first, second = (each.detach().to("cpu", torch.float64) for each in (features, others))
-    covariance, other = (torch.atleast_2d(each.T.cov()) for each in (first, second))
+    covariance, other = (each.T.cov().reshape(each.shape[1], -1) for each in (first, second))
     root = _root(covariance)
     # the eigenvalues of C C' are those of the symmetric C^(1/2) C' C^(1/2)
     shared = torch.linalg.eigvalsh(root @ other @ root).clamp_min(0).sqrt().sum()
@@ -27,4 +27,5 @@ def frechet_distance(features: Tensor, others: Tensor) -> float:
 def _root(matrix: Tensor) -> Tensor:
     """The symmetric root of a symmetric matrix without negative eigenvalues."""
     values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    return root

@@ -1,0 +1,1 @@
+"""Weights that nodes trained, as values: how they are stored, and how other nodes use them like files."""

@@ -1,0 +1,1 @@
+"""Pictures with captions: drawn ones, and those in folders."""

@@ -1,0 +1,59 @@
+"""Drawn pictures as a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nodegraph_diffusion.recipes.pictureworld import Scene
+
+Combinations = Literal["training", "held-out", "all"]
+Style = Literal["full", "mixed", "open"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnPictures:
+    """Scenes of the picture world, drawn when they are needed; `things` is their number in each (None: it varies)."""
+
+    count: int
+    side: int
+    seed: int
+    combinations: Combinations
+    things: int | None
+    style: Style
+
+    def __len__(self) -> int:
+        return self.count
+
+    def scene(self, index: int) -> Scene:
+        """What a picture shows."""
+        from nodegraph_diffusion.recipes.pictureworld import scene
+
+        return scene(self.seed, index, combinations=self.combinations, count=self.things)
+
+    def pixels(self, index: int) -> NDArray[np.uint8]:
+        """A picture, (side, side, 3)."""
+        from nodegraph_diffusion.recipes.pictureworld import draw
+
+        return draw(self.scene(index), self.side)
+
+    def caption(self, index: int, number: int = 0) -> str:
+        """A caption of the picture."""
+        from nodegraph_diffusion.recipes.pictureworld import caption
+
+        return caption(self.scene(index), number, self.style)
+
+    def label(self, index: int) -> str | None:
+        """The kind of the thing, if there is one thing."""
+        things = self.scene(index).things
+        return things[0].kind if len(things) == 1 else None
+
+    def words(self) -> list[str]:
+        """Every word that captions may have, sorted."""
+        from nodegraph_diffusion.recipes.pictureworld import words
+
+        return sorted(words())

@@ -1,0 +1,230 @@
+"""Nodes that teach a model something new: a LoRA, a word, a ControlNet."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from nodegraph import Continues, Help, Range, Run, Seed, node
+from nodegraph_nodes.trained.opened import opened_text_encoder, opened_unet, opened_vae
+from nodegraph_nodes.types import (
+    AnyTextEncoder,
+    AnyUNet,
+    AnyVAE,
+    Image,
+    TrainedControlNet,
+    TrainedEmbedding,
+    TrainedLora,
+)
+from nodegraph_training.types import DataSet
+
+Steps = Annotated[
+    int, Range(1, 10_000_000), Continues(), Help("steps of the optimiser; with more of them, training continues where it was")
+]
+Batch = Annotated[int, Range(1, 4096), Help("pictures in each step")]
+Rate = Annotated[float, Range(1e-9, 1), Help("learning rate")]
+Rank = Annotated[int, Range(1, 1024), Help("of the change: more can learn more, and needs more pictures")]
+Weights = Annotated[Literal["simple", "min_snr"], Help("weights of the noise levels in the loss: all the same, or min-SNR")]
+Dropout = Annotated[float, Range(0, 1), Help("share of the pictures that are learned without their caption")]
+
+
+@node("TrainLora", numeric=True)
+def train_lora(
+    unet: AnyUNet,
+    vae: AnyVAE,
+    text_encoder: AnyTextEncoder,
+    data: DataSet,
+    steps: Steps = 500,
+    rank: Rank = 8,
+    alpha: Annotated[float | None, Range(1e-3, 1e4), Help("the change is multiplied by alpha / rank; default: rank")] = None,
+    batch: Batch = 4,
+    learning_rate: Rate = 1e-3,
+    layers: Annotated[
+        Literal["attention", "all"],
+        Help("attention: what most trainers change; all: every linear layer and convolution"),
+    ] = "attention",
+    weighting: Weights = "min_snr",
+    dropout: Dropout = 0.1,
+    recompute: Annotated[bool, Help("much less memory for a third more time")] = False,
+    seed: Seed = 0,
+    run: Run = Run(),
+) -> TrainedLora:
+    """Learn a style or a thing from a few captioned pictures, as a LoRA.
+
+    A LoRA is a small change of a UNet (Hu et al. 2021). Give the result to `LoadLora` as `file`, or save it
+    as a .safetensors file, which other programs load.
+    """
+    from safetensors.torch import load_file
+
+    from nodegraph_diffusion.training.tasks.denoiser import DenoiserTask
+    from nodegraph_diffusion.training.tuning.lora import ATTENTION, Lora, save_lora
+    from nodegraph_training.training.denoising import objective_of, prepare
+    from nodegraph_training.training.loop import HowToTrain, train
+    from nodegraph_training.training.networks import own_unet
+
+    model, pictures = opened_unet(unet), data.pictures
+    network = own_unet(model, run)
+    targets = ATTENTION if layers == "attention" else _all_layers(network)
+    lora = Lora(network, rank=rank, alpha=alpha, targets=targets, seed=seed)
+    how = HowToTrain(
+        steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, others={"recompute": recompute}
+    )
+    with run.work_folder() as folder:
+        prepared = prepare(
+            pictures,
+            opened_vae(vae),
+            opened_text_encoder(text_encoder),
+            added_dim=network.config.added_dim,
+            run=run,
+            folder=folder,
+        )
+        task = DenoiserTask(
+            network,
+            prepared.condition,
+            objective_of(model.part.noise_schedule, weighting),
+            adapter=lora,
+            dropout=dropout,
+            log_bound=False,
+            sampled=prepared.sampled,
+        )
+        trainer = train(task, prepared.examples, how, run=run, folder=folder)
+        file = folder / "lora.safetensors"
+        with trainer.averaged():
+            save_lora(file, {"unet": (network, lora)})
+        return TrainedLora(load_file(file))
+
+
+@node("TrainTextualInversion", numeric=True)
+def train_textual_inversion(
+    unet: AnyUNet,
+    vae: AnyVAE,
+    text_encoder: AnyTextEncoder,
+    data: DataSet,
+    steps: Steps = 500,
+    start: Annotated[str, Help("a word that the model knows: the new word begins as this one")] = "picture",
+    vectors: Annotated[int, Range(1, 64), Help("how many vectors the word has")] = 1,
+    template: Annotated[str, Help("the caption of every picture; {word} stands for the new word")] = "a picture of {word}",
+    batch: Batch = 4,
+    learning_rate: Rate = 5e-3,
+    weighting: Weights = "min_snr",
+    seed: Seed = 0,
+    run: Run = Run(),
+) -> TrainedEmbedding:
+    """Learn a new word from a few pictures; the model stays as it is.
+
+    See Gal et al. 2022. Give the result to `LoadEmbedding` as `file`, or save it as a .safetensors file. For
+    models with one text encoder.
+    """
+    import torch
+
+    from nodegraph_diffusion.training.tasks.denoiser import DenoiserTask
+    from nodegraph_diffusion.training.tuning.inversion import InversionCondition
+    from nodegraph_training.training.denoising import objective_of, samples
+    from nodegraph_training.training.examples import TokenLatents, latents_of, require_side, tokens_of_template
+    from nodegraph_training.training.loop import HowToTrain, copied, train
+    from nodegraph_training.training.networks import own_readers, own_unet, own_vae
+
+    model, text = opened_unet(unet), opened_text_encoder(text_encoder)
+    if len(text.parts) != 1:
+        raise ValueError(f"text_encoder: expected a model with one text encoder, found {len(text.parts)}; train a LoRA instead")
+    if "{word}" not in template:
+        raise ValueError(f"template: expected a caption with {{word}} in it, found '{template}'; write it there")
+    network, coder, (reader,) = own_unet(model, run).requires_grad_(False), own_vae(opened_vae(vae), run), own_readers(text, run)
+    require_side(data.pictures, coder.config.factor)
+    tokenizer = reader.tokenizer
+    first = tokenizer.encode(start)
+    if not first:
+        raise ValueError("start: expected a word, found none; give a word that the model knows, such as 'picture'")
+    inserted = range(reader.model.config.vocab_size, reader.model.config.vocab_size + vectors)
+    tokens = tokens_of_template(tokenizer, template, inserted)
+    empty = tokens_of_template(tokenizer, "", [])
+    condition = InversionCondition(reader.model, empty, start=first[0], count=vectors).to(run.device)
+    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, others={"weight_decay": 0.0})
+    with run.work_folder() as folder:
+        latents = latents_of(data.pictures, coder, folder)
+        task = DenoiserTask(
+            network,
+            condition,
+            objective_of(model.part.noise_schedule, weighting),
+            dropout=0.0,
+            log_bound=False,
+            sampled=samples(coder, tokens[None], (latents.shape[1], latents.shape[2], latents.shape[3])),
+        )
+        trainer = train(task, TokenLatents(latents, tokens), how, run=run, folder=folder)
+        with trainer.averaged(), torch.no_grad():
+            return TrainedEmbedding(copied({"emb_params": condition.vectors}))
+
+
+@node("TrainControlNet", numeric=True)
+def train_control_net(
+    unet: AnyUNet,
+    vae: AnyVAE,
+    text_encoder: AnyTextEncoder,
+    data: DataSet,
+    steps: Steps = 2000,
+    batch: Batch = 4,
+    learning_rate: Rate = 2e-4,
+    weighting: Weights = "min_snr",
+    dropout: Dropout = 0.3,
+    recompute: Annotated[bool, Help("much less memory for a third more time")] = False,
+    seed: Seed = 0,
+    run: Run = Run(),
+) -> TrainedControlNet:
+    """Learn to follow the edges of a picture (Zhang et al. 2023).
+
+    Give the result to `ApplyControlNet`, with a picture that `Edges` made.
+    """
+    from nodegraph_diffusion.networks.config import HINT_WIDTHS
+    from nodegraph_diffusion.training.tuning.controlnet import ControlNetTask, controlnet_of
+    from nodegraph_training.training.denoising import objective_of, prepare
+    from nodegraph_training.training.examples import HintedPictures
+    from nodegraph_training.training.loop import HowToTrain, copied, train
+    from nodegraph_training.training.networks import own_unet
+    from nodegraph_training.training.sizes import sizes_of
+
+    model = opened_unet(unet)
+    network = own_unet(model, run)
+    factor = opened_vae(vae).part.config.factor
+    control = controlnet_of(network, factor).requires_grad_(True).to(run.device)
+    how = HowToTrain(
+        steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, others={"recompute": recompute}
+    )
+    with run.work_folder() as folder:
+        prepared = prepare(
+            data.pictures,
+            opened_vae(vae),
+            opened_text_encoder(text_encoder),
+            added_dim=network.config.added_dim,
+            run=run,
+            folder=folder,
+        )
+        task = ControlNetTask(
+            network,
+            control,
+            prepared.condition,
+            objective_of(model.part.noise_schedule, weighting),
+            dropout=dropout,
+            log_bound=False,
+        )
+        trainer = train(task, HintedPictures(prepared.examples, data.pictures), how, run=run, folder=folder)
+        widths = HINT_WIDTHS[: factor.bit_length()]
+        with trainer.averaged():
+            return TrainedControlNet(copied(control.state_dict()), {"config": sizes_of(network.config), "hint_widths": [*widths]})
+
+
+@node("Edges", numeric=True)
+def edges(
+    image: Image,
+    threshold: Annotated[float, Range(0, 1), Help("how much neighbouring pixels must differ")] = 0.15,
+) -> Image:
+    """The edges of pictures, white on black: what `TrainControlNet` learns to follow."""
+    from nodegraph_training.training.examples import edges_of
+
+    return Image(edges_of(image.pixels.permute(0, 3, 1, 2), threshold).permute(0, 2, 3, 1).contiguous())
+
+
+def _all_layers(network: object) -> tuple[str, ...]:
+    """The names of all linear layers and convolutions."""
+    from torch import nn
+
+    assert isinstance(network, nn.Module)
+    return tuple(name for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d))

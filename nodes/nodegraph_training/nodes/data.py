@@ -1,0 +1,60 @@
+"""Nodes that describe pictures to learn from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from nodegraph import Help, Range, Reads, Run, Seed, node
+from nodegraph_training.data.folder import FolderPictures, PictureFolder, captioned, find_folder, listed
+from nodegraph_training.data.picture_world import Combinations, DrawnPictures, Style
+from nodegraph_training.types import DataSet
+
+Side = Annotated[int, Range(8, 4096)]
+
+
+@node("PictureWorld")
+def picture_world(
+    count: Annotated[int, Range(1, 10_000_000), Help("number of pictures")] = 10_000,
+    side: Annotated[Side, Help("of the pictures, in pixels")] = 128,
+    seed: Annotated[Seed, Help("each seed gives other scenes")] = 0,
+    combinations: Annotated[
+        Combinations, Help("training: none of the held-out combinations of things; held-out: at least one; all: any")
+    ] = "training",
+    things: Annotated[int | None, Range(0, 3), Help("number of things in each scene; default: it varies")] = None,
+    captions: Annotated[Style, Help("full: they name everything; mixed: most things; open: few")] = "mixed",
+) -> DataSet:
+    """Drawn scenes with captions: houses, trees, cats and other things in a landscape.
+
+    They are drawn when they are needed, and are the same on every machine.
+    """
+    pictures = DrawnPictures(count=count, side=side, seed=seed, combinations=combinations, things=things, style=captions)
+    return DataSet(pictures)
+
+
+@node("ImageFolder")
+def image_folder(
+    folder: Annotated[
+        PictureFolder,
+        Reads(find_folder, by_content=True),
+        Help("a folder of pictures; captions in .txt or .caption files beside them, or in .csv, .jsonl or .json tables"),
+    ],
+    side: Annotated[Side, Help("pictures are resized and cut to squares of this side, in pixels")] = 512,
+    caption: Annotated[str | None, Help("for pictures that have none")] = None,
+    skip_faults: Annotated[bool, Help("leave out files that cannot be used, with a note, instead of stopping")] = False,
+    run: Run = Run(),
+) -> DataSet:
+    """Pictures in a folder and the folders below it, with captions.
+
+    A table names each picture in `file_name` (or `image_path`, `image`, `file`, `path`) and its caption in `text` (or `caption`,
+    `prompt`, and `tags`), as the metadata of Hugging Face and of kohya's trainer do. For `TrainClassifier`, the class of a picture
+    is the folder that it is in.
+    """
+    found, faults = captioned(folder, caption)
+    if faults and not (skip_faults and found):
+        raise ValueError(
+            f"{folder.path}: expected pictures and captions that can be read, found {len(faults)} that cannot:\n{listed(faults)}\n"
+            f"Repair or remove them, or give 'skip_faults: true' to train without them"
+        )
+    if faults:
+        run.notice(f"{len(faults)} {'file is' if len(faults) == 1 else 'files are'} left out:\n{listed(faults)}")
+    return DataSet(FolderPictures(found, side))

@@ -1,0 +1,44 @@
+"""The pack's hook implementations: an index to everything it registers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from nodegraph import hookimpl
+from nodegraph_nodes.trained.codec import TrainedCodec
+from nodegraph_training.nodes import adapters, data, evaluate, models
+from nodegraph_training.types import TrainedClassifier, TrainedImageEncoder
+
+if TYPE_CHECKING:
+    from nodegraph.plugin_api import Codec
+
+__nodegraph_includes__ = ("nodegraph_diffusion", "nodegraph_nodes")
+__nodegraph_excludes__ = ("*.safetensors", "*.png", "*.md", "*.yaml")
+
+NODES = (
+    data.picture_world,
+    data.image_folder,
+    models.train_autoencoder,
+    models.train_clip,
+    models.train_denoiser,
+    models.train_classifier,
+    adapters.train_lora,
+    adapters.train_textual_inversion,
+    adapters.train_control_net,
+    adapters.edges,
+    evaluate.evaluate,
+    evaluate.export_model,
+)
+
+
+@hookimpl
+def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
+    for function in NODES:
+        register(function)
+
+
+@hookimpl
+def register_codecs(register: Callable[[type, Codec], None]) -> None:
+    for kind in (TrainedImageEncoder, TrainedClassifier):
+        register(kind, TrainedCodec(kind))

@@ -1,0 +1,144 @@
+"""Training inside a node: its unfinished state is in the node's work folder, and progress is reported to the run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nodegraph.plugin_api import Cancelled, replacing
+from nodegraph_diffusion.training.loop.options import TrainingOptions
+from nodegraph_diffusion.training.loop.state import read_record
+from nodegraph_diffusion.training.loop.trainer import STATE, Trainer
+from nodegraph_nodes.types import Image
+
+if TYPE_CHECKING:
+    from nodegraph import Run
+    from nodegraph_diffusion.training.loop.examples import Examples
+    from nodegraph_diffusion.training.loop.metrics import Progress
+    from nodegraph_diffusion.training.loop.task import Task
+
+SAVE_EVERY: Final = 25
+"""Steps between saved states, while they take less than `SAVE_SECONDS`."""
+
+SAVE_SECONDS: Final = 30.0
+
+SAMPLES_EVERY: Final = 200
+"""Steps between preview pictures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HowToTrain:
+    """What every training node has as inputs: see `TrainingOptions`.
+
+    The learning rate does not depend on the number of steps, so that more steps continue what fewer steps began.
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float
+    seed: int
+    warm_up: int = 0
+    average: float | None = 0.999
+    others: dict[str, Any] = field(default_factory=dict)
+
+    def options(self) -> TrainingOptions:
+        """The options of the library."""
+        return TrainingOptions(
+            steps=self.steps,
+            batch=self.batch,
+            learning_rate=self.learning_rate,
+            schedule="constant",
+            warm_up=self.warm_up,
+            average=self.average,
+            seed=self.seed,
+            save_every=SAVE_EVERY,
+            log_every=10,
+            samples_every=SAMPLES_EVERY,
+            **self.others,
+        )
+
+
+def train(task: Task[Any], examples: Examples[Any], how: HowToTrain, *, run: Run, folder: Path) -> Trainer[Any]:
+    """Train to the last step, from the state in `folder` if it has one. The state is saved when the run is cancelled."""
+    with _same_environment():
+        trainer = Trainer(task, examples, how.options(), folder=_state_folder(folder, how.steps))
+        try:
+            trainer.run(on_progress=_Reporter(run, trainer))
+        except Cancelled:
+            trainer.save()
+            raise
+    return trainer
+
+
+def remembered(file: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors in a file of the work folder, which `make` computes if there is no such file yet."""
+    if not file.exists():
+        tensors = make()
+        with replacing(file) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+    return load_file(file)
+
+
+@contextlib.contextmanager
+def _same_environment() -> Iterator[None]:
+    """Take out what torch's optimiser puts into the environment when it is first used."""
+    before = set(os.environ)
+    yield
+    for name in set(os.environ) - before:
+        os.environ.pop(name, None)
+
+
+def _state_folder(folder: Path, steps: int) -> Path:
+    """The folder of the state: the common one, unless that has gone further already."""
+    common = folder / "state"
+    record = read_record(common / STATE)
+    return common if record is None or record["step"] <= steps else folder / f"state-{steps}"
+
+
+class _Reporter:
+    """Reports each step to a run, and saves the state of slow steps."""
+
+    def __init__(self, run: Run, trainer: Trainer[Any]) -> None:
+        self._run, self._trainer, self._saved = run, trainer, time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.step % SAVE_EVERY == 0:
+            self._saved = time.monotonic()
+        elif time.monotonic() - self._saved > SAVE_SECONDS:
+            self._trainer.save()
+            self._saved = time.monotonic()
+        self._run.step(progress.step, progress.steps, _preview(progress.preview), status=_status(progress))
+
+
+def _status(progress: Progress) -> str:
+    """The losses, such as "loss 0.123"; several by the names of their networks."""
+    if progress.metrics is None:
+        return ""
+    losses = {name.removeprefix("loss/"): value for name, value in progress.metrics.figures.items() if name.startswith("loss/")}
+    if len(losses) == 1:
+        return f"loss {next(iter(losses.values())):.4g}"
+    return ", ".join(f"loss of {name} {value:.4g}" for name, value in losses.items())
+
+
+def _preview(grid: Tensor | None) -> Callable[[], Image] | None:
+    """The last sample pictures, (3, H, W) in [-1, 1]."""
+    if grid is None:
+        return None
+    return lambda: Image((grid.clamp(-1, 1) / 2 + 0.5).permute(1, 2, 0)[None].contiguous())
+
+
+def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU, in float32."""
+    return {
+        name: tensor.detach().to("cpu", torch.float32).clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }

@@ -1,0 +1,52 @@
+"""The values of this pack. Importing this module does not import torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from nodegraph_nodes.types import Trained
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Pictures(Protocol):
+    """Pictures with captions, by index. They are read or drawn when they are needed."""
+
+    @property
+    def side(self) -> int:
+        """Height and width of each picture, in pixels."""
+
+    def __len__(self) -> int: ...
+
+    def pixels(self, index: int) -> NDArray[np.uint8]:
+        """A picture, (side, side, 3)."""
+
+    def caption(self, index: int, number: int = 0) -> str:
+        """A caption of the picture; another number may give other words."""
+
+    def label(self, index: int) -> str | None:
+        """The name of the picture's class; None if it has none."""
+
+    def words(self) -> list[str]:
+        """Every word that captions may have, sorted."""
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """Pictures with captions. The value describes them and holds no pixels; its files are part of the key of what uses it."""
+
+    pictures: Pictures
+
+    def __repr__(self) -> str:
+        return f"<DataSet: {len(self.pictures)} pictures of {self.pictures.side}x{self.pictures.side}>"
+
+
+class TrainedImageEncoder(Trained):
+    """CLIP's image encoder, which shares a space of embeddings with a text encoder."""
+
+
+class TrainedClassifier(Trained):
+    """A classifier of noisy latents; `settings` has the names of its classes."""

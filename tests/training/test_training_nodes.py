@@ -1,0 +1,235 @@
+"""The training nodes: small networks are trained for a few steps, killed, continued, evaluated and exported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image as pillow
+from safetensors.torch import load_file
+
+from nodegraph import Engine, Run, Workflow
+from nodegraph.run.events import Event, NodeProgress, NodeStarted
+from nodegraph_diffusion.checkpoint import describe
+from nodegraph_nodes.nodes.adapters import apply_control_net, load_embedding, load_lora
+from nodegraph_nodes.nodes.latent import vae_decode, vae_encode
+from nodegraph_nodes.types import Image, TrainedTextEncoder, TrainedUNet, TrainedVAE
+from nodegraph_training.nodes.adapters import edges, train_control_net, train_lora, train_textual_inversion
+from nodegraph_training.nodes.data import picture_world
+from nodegraph_training.nodes.evaluate import evaluate, export_model
+from nodegraph_training.nodes.models import train_autoencoder, train_classifier, train_clip, train_denoiser
+from tests.support.recording_run import RecordingRun
+
+ROOT = Path(__file__).parents[2]
+SMALL = {"side": 16, "count": 4}
+
+
+@pytest.fixture(autouse=True)
+def _small_previews(monkeypatch):
+    monkeypatch.setattr("nodegraph_training.training.denoising.PREVIEW_STEPS", 1)
+
+
+@pytest.fixture(scope="module")
+def vae() -> TrainedVAE:
+    return train_autoencoder(picture_world(**SMALL), steps=1, channels=8, levels=[1, 2], batch=2)
+
+
+@pytest.fixture(scope="module")
+def text_encoder() -> TrainedTextEncoder:
+    return train_clip(picture_world(**SMALL), steps=1, width=16, layers=1, batch=2, patch=8).text_encoder
+
+
+@pytest.fixture(scope="module")
+def unet(vae, text_encoder) -> TrainedUNet:
+    return train_denoiser(picture_world(**SMALL), vae, text_encoder, steps=1, channels=16, levels=[1], depth=[1], batch=2)
+
+
+def autoencoder_workflow(steps: int, seed: int = 0) -> Workflow:
+    workflow = Workflow()
+    data = workflow.add("PictureWorld", name="data", seed=seed, **SMALL)
+    trained = workflow.add(
+        "TrainAutoencoder", name="vae", data=data, steps=steps, channels=8, levels=[1, 2], batch=2, learning_rate=3e-3
+    )
+    workflow.output("vae", trained)
+    return workflow
+
+
+def same_weights(first: TrainedVAE, second: TrainedVAE) -> bool:
+    return first.settings == second.settings and all(
+        torch.equal(second.tensors[name], first.tensors[name]) for name in first.tensors
+    )
+
+
+@pytest.fixture
+def run_in(tmp_path) -> Callable[..., tuple[TrainedVAE, list[NodeProgress]]]:
+    def run(cache: str, steps: int, seed: int = 0) -> tuple[TrainedVAE, list[NodeProgress]]:
+        events: list[Event] = []
+        with Engine(cache_dir=tmp_path / cache, on_event=events.append) as engine:
+            result = engine.run(autoencoder_workflow(steps, seed))
+            assert not [name for name, node in result.nodes.items() if node.status == "failed"]
+            return result["vae"], [event for event in events if isinstance(event, NodeProgress)]
+
+    return run
+
+
+@pytest.mark.slow
+def test_training_longer_continues_and_is_the_same_as_in_one_go(run_in):
+    run_in("cache", 2)
+    longer, progress = run_in("cache", 4)
+    assert [event.step for event in progress] == [3, 4]
+    assert progress[-1].status.startswith("loss ")
+    assert progress[-1].preview().pixels.shape[0] == 1
+    assert run_in("cache", 4)[1] == []  # from the cache
+    whole, progress = run_in("other", 4)
+    assert [event.step for event in progress] == [1, 2, 3, 4]
+    assert same_weights(longer, whole)
+    assert not same_weights(longer, run_in("cache", 2, seed=1)[0])
+
+
+@pytest.mark.slow
+def test_fewer_steps_than_before_begin_anew(run_in):
+    run_in("cache", 3)
+    shorter, progress = run_in("cache", 2)
+    assert [event.step for event in progress] == [1, 2]
+    assert same_weights(shorter, run_in("other", 2)[0])
+
+
+KILLED = """
+import os, signal, sys
+from nodegraph import Engine
+from nodegraph.plugin_api import events
+from tests.training.test_training_nodes import autoencoder_workflow
+
+def kill(event):
+    if isinstance(event, events.NodeProgress) and event.step == 30:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Engine(cache_dir=sys.argv[1], on_event=kill).run(autoencoder_workflow(32))
+"""
+
+
+@pytest.mark.slow
+def test_killed_training_continues_with_identical_weights(run_in, tmp_path):
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "cache")], cwd=ROOT, timeout=300, check=False)
+    assert killed.returncode == -9
+    continued, progress = run_in("cache", 32)
+    assert [event.step for event in progress] == [*range(26, 33)]  # from the state after 25 steps
+    assert same_weights(continued, run_in("other", 32)[0])
+
+
+@pytest.mark.slow
+def test_autoencoder_learns(vae):
+    run = RecordingRun()
+    data = picture_world(side=16, count=2)
+    trained = train_autoencoder(data, steps=40, channels=8, levels=[1, 2], batch=2, learning_rate=5e-3, run=run)
+    pixels = torch.from_numpy(data.pictures.pixels(0))[None].float() / 255
+
+    def error(model: TrainedVAE) -> float:
+        return float((vae_decode(model, vae_encode(model, Image(pixels))).pixels - pixels).abs().mean())
+
+    assert error(trained) < error(vae)
+    assert run.steps[-1] == (40, 40)
+
+
+@pytest.mark.slow
+def test_trained_model_is_used_like_an_opened_one(unet, vae, text_encoder, tmp_path, monkeypatch):
+    """A LoRA, a word and a ControlNet of it are trained and used; it is evaluated and exported."""
+    data = picture_world(**SMALL)
+    lora = train_lora(unet, vae, text_encoder, data, steps=1, batch=2, rank=2)
+    assert len(load_lora(unet, text_encoder, lora).unet.patches) == 1
+    word = train_textual_inversion(unet, vae, text_encoder, data, steps=1, batch=2, start="cat", vectors=2)
+    assert word.tensors["emb_params"].shape == (2, 16)
+    assert [*load_embedding(text_encoder, word, "new").embeddings] == ["new"]
+    control = train_control_net(unet, vae, text_encoder, data, steps=1, batch=2)
+    picture = Image(torch.from_numpy(data.pictures.pixels(0))[None].float() / 255)
+    guided = apply_control_net(unet, control, edges(picture))
+    assert len(guided.controls) == 1
+    figures, painted = evaluate(guided, vae, text_encoder, data, count=2, steps=2)
+    assert painted.pixels.shape == (2, 16, 16, 3)
+    assert figures["captions"] == 2
+    monkeypatch.chdir(tmp_path)
+    assert export_model(unet, vae, text_encoder, "model", dtype="float32") == "model"
+    found = describe(tmp_path / "model").model()
+    assert found.unet.noise_schedule.prediction == "v"
+    assert found.vae.config.scaling_factor == pytest.approx(vae.settings["config"]["scaling_factor"])
+    with pytest.raises(ValueError, match="expected a name below the current folder"):
+        export_model(unet, vae, text_encoder, "../model")
+
+
+@pytest.mark.slow
+def test_a_model_is_trained_further(unet, vae, text_encoder):
+    tuned = train_denoiser(picture_world(**SMALL), vae, text_encoder, steps=1, unet=unet, batch=2)
+    assert tuned.settings == unet.settings
+    assert not torch.equal(tuned.tensors["out.2.weight"], unet.tensors["out.2.weight"])
+
+
+def test_classifier_knows_its_classes(vae):
+    trained = train_classifier(picture_world(things=1, **SMALL), vae, steps=1, channels=16, levels=[1], batch=2)
+    assert len(trained.settings["classes"]) == len({*trained.settings["classes"]}) >= 2
+    with pytest.raises(ValueError, match="expected pictures of at least two classes, found 4 pictures without a class"):
+        train_classifier(picture_world(things=2, **SMALL), vae, steps=1)
+
+
+def test_cancelled_training_saves_its_state(tmp_path):
+    from nodegraph import Cancelled
+
+    class Stopped(Run):
+        def step(self, i, n, preview=None, *, status=""):
+            if i == 2:
+                raise Cancelled("stop")
+
+        def work_folder(self):
+            import contextlib
+
+            return contextlib.nullcontext(tmp_path)
+
+    with pytest.raises(Cancelled):
+        train_autoencoder(picture_world(**SMALL), steps=4, channels=8, levels=[1, 2], batch=2, run=Stopped())
+    assert (tmp_path / "state" / "state.safetensors").exists()
+    assert len((tmp_path / "state" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_another_sampler_retrains_nothing(tmp_path, monkeypatch):
+    """The workflow that makes a model from nothing, at small sizes: with another sampler, only the evaluation runs again."""
+    monkeypatch.chdir(tmp_path)
+    small = {
+        "pictures": 4,
+        "side": 16,
+        "autoencoder_steps": 1,
+        "clip_steps": 1,
+        "denoiser_steps": 1,
+        "autoencoder_channels": 8,
+        "width": 16,
+        "channels": 16,
+        "batch": 2,
+        "evaluated": 1,
+        "sampling_steps": 1,
+    }
+    ran = []
+    for sampler in ("dpmpp_2m", "euler"):
+        events: list[Event] = []
+        with Engine(cache_dir=tmp_path / "cache", on_event=events.append) as engine:
+            engine.run(ROOT / "workflows/train/tiny.yaml", params={**small, "sampler": sampler})
+        ran.append({event.node for event in events if isinstance(event, NodeStarted)})
+    assert {"vae", "clip", "unet", "measured", "model"} <= ran[0]
+    assert ran[1] == {"held_out", "measured", "model"}  # a data set is only described, and a model is written each time
+    assert describe(tmp_path / "trained-model").model().text.parts[0].tokenizer is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lora", "textual_inversion", "controlnet"])
+def test_workflows_that_train_and_paint(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Engine(cache_dir=tmp_path / "cache") as engine:
+        params = {"steps": 1, **({"pictures": 4} if name == "controlnet" else {})}
+        result = engine.run(ROOT / f"workflows/train/{name}.yaml", params=params)
+        assert result["picture"].pixels.shape[0] == 4
+        saved = next(path for output in result.outputs.values() for path in output if path.suffix == ".safetensors")
+    assert load_file(saved)
+    pictures = [path for output in result.outputs.values() for path in output if path.suffix == ".png"]
+    assert all(pillow.open(path).size == (64, 64) for path in pictures)
