@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
+from nodegraph.plugin_api import Codec
 from nodegraph_nodes.codecs import SafetensorsCodec
 from nodegraph_nodes.types import (
     Trained,
@@ -42,7 +44,7 @@ class TrainedCodec(SafetensorsCodec):
         return None
 
 
-TRAINED_CODECS = {
+TRAINED_CODECS: Final[Mapping[type, Codec]] = {
     kind: TrainedCodec(kind)
     for kind in (TrainedUNet, TrainedVAE, TrainedTextEncoder, TrainedControlNet, TrainedLora, TrainedEmbedding)
 }
