@@ -227,7 +227,7 @@ def test_workflows_that_train_and_paint(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with Engine(cache_dir=tmp_path / "cache") as engine:
         params = {"steps": 1, **({"pictures": 4} if name == "controlnet" else {})}
-        result = engine.run(ROOT / f"workflows/train/{name}.yaml", params=params)
+        result = engine.run(ROOT / f"workflows/train/{name}.yaml", params=params, out=tmp_path / "out")
         assert result["picture"].pixels.shape[0] == 4
         saved = next(path for output in result.outputs.values() for path in output if path.suffix == ".safetensors")
     assert load_file(saved)
