@@ -155,7 +155,7 @@ class Taker:
             loaded = anonymous.open()
             anonymous.digest, anonymous.size = self._codecs.digest(codec, loaded), codec.size(loaded)
             return anonymous, _lost(value, loaded)
-        loaded = codec.load(self._store.blob(blob.name))
+        loaded = self._store.read_blob(blob.name, codec.load)
         name = self._codecs.stored_name(codec)
         stored = StoredValue(self._codecs.digest(codec, loaded), blob.name, name, blob.size)
         return Blob(codec, self._store, stored), _lost(value, loaded)
@@ -207,7 +207,7 @@ class Blob(Snapshot):
 
     def open(self) -> Any:
         try:
-            return self._codec.load(self._store.blob(self._blob))
+            return self._store.read_blob(self._blob, self._codec.load)
         except Exception as error:
             self._on_failure()
             raise LostResultError(str(error)) from error

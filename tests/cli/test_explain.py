@@ -82,7 +82,7 @@ def test_runs_show_of_an_unknown_run_is_an_error(cli: Cli) -> None:
 def test_schema_has_every_node_type(cli: Cli) -> None:
     schema = cli("schema").json
     assert schema["$schema"] == "http://json-schema.org/draft-07/schema#"
-    types = schema["properties"]["nodes"]["additionalProperties"]["properties"]["use"]["enum"]
+    types = schema["definitions"]["nodes"]["additionalProperties"]["properties"]["use"]["else"]["enum"]
     assert {"Repeat", "Sampler"} <= set(types)
 
 

@@ -110,6 +110,26 @@ def test_flipped_bit_is_a_miss_with_one_warning(store: Store, warnings: list[str
     assert store.has(blobs[0])
 
 
+@pytest.mark.parametrize("data", [b"damaged", b"x" * 100_000], ids=["small", "large"])
+def test_file_that_is_replaced_between_check_and_read_is_not_used(store: Store, data: bytes) -> None:
+    blob = put(store, bytes(len(data)))
+    store.blob(blob)
+
+    def read(path: Path) -> bytes:
+        other = store.directory / "damaged"
+        other.write_bytes(data)
+        other.replace(path)
+        return path.read_bytes()
+
+    with pytest.raises(LostResultError, match="was changed"):
+        store.read_blob(blob, read)
+
+
+def test_file_that_is_removed_while_it_is_read_is_lost(store: Store) -> None:
+    with pytest.raises(LostResultError, match="is gone"):
+        store.read_blob(put(store), lambda path: path.unlink())
+
+
 def test_missing_blob_is_a_miss_without_a_warning(store: Store, warnings: list[str]) -> None:
     blob = put(store)
     store.blob(blob).unlink()

@@ -7,13 +7,15 @@ import copy
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from nodegraph.cache.file_digests import FileDigests, hash_file
 from nodegraph.cache.store.layout import BLOB, Layout
 from nodegraph.cache.store.records import LostResultError, StoredBlob
 from nodegraph.cache.store.safe_io import SafeFiles, move, reason, write_by
 from nodegraph.files import FileState
+
+T = TypeVar("T")
 
 SMALL_BYTES: Final = 1 << 16
 """Every process hashes blobs up to this size itself: that takes no longer than to remember that they were checked."""
@@ -42,15 +44,33 @@ class Blobs:
             return False
         return True
 
+    def read(self, name: str, read: Callable[[Path], T]) -> T:
+        """What `read` returns for the file of a blob. Raises LostResultError, and what `read` raises.
+
+        If the file was replaced after it was checked, and perhaps before it was read, the new one is checked and read.
+        """
+        while True:
+            path, checked = self._check(name)
+            value = read(path)
+            try:
+                if FileState.of(path) == checked:
+                    return value
+            except OSError:  # it was removed, so it is not known whether it was replaced before
+                raise LostResultError(f"{path} is gone") from None
+
     def path(self, name: str) -> Path:
         """The file of a blob. Its content is checked once for each state of the file. Raises LostResultError."""
+        return self._check(name)[0]
+
+    def _check(self, name: str) -> tuple[Path, FileState]:
+        """The file of a blob, and its state when its content was checked. Raises LostResultError."""
         if not BLOB.fullmatch(name):
             raise LostResultError(f"'{name}' is not the name of a blob")
         path = self._layout.blob(name)
         try:
             state = FileState.of(path)
             if self._checked.get(name) == state:
-                return path
+                return path, state
             digest = hash_file(path) if state.size <= SMALL_BYTES else self._digests.sha256(path)
         except FileNotFoundError:
             raise LostResultError(f"{path} is gone") from None
@@ -66,7 +86,7 @@ class Blobs:
             )
             raise LostResultError(f"{path} was changed")
         self._checked[name] = state
-        return path
+        return path, state
 
     def put(self, write: Callable[[Path], None], suffix: str) -> StoredBlob | None:
         """Store the file that `write(path)` creates. None if the directory cannot be written.

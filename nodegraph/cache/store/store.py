@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from nodegraph.cache.store.blobs import Blobs
 from nodegraph.cache.store.index_queries import IndexQueries
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from nodegraph.cache.store.maintenance.verify import VerifyResult
 
 __all__ = ["LostResultError", "Record", "Store", "StoreInfo", "StoredValue"]
+
+T = TypeVar("T")
 
 MAX_RECORDS_IN_MEMORY: Final = 1 << 14
 
@@ -183,6 +185,10 @@ class Store:
         """The file of `blob`, whose content was checked. Raises LostResultError."""
         return self._blobs.path(blob)
 
+    def read_blob(self, blob: str, read: Callable[[Path], T]) -> T:
+        """What `read` returns for the file of `blob`, whose content was checked. Raises LostResultError, and what `read` raises."""
+        return self._blobs.read(blob, read)
+
     def put_file(self, write: Callable[[Path], None], suffix: str) -> StoredBlob | None:
         """Store the file that `write(path)` creates. None if the directory cannot be written.
 
@@ -206,7 +212,7 @@ class Store:
         data = self._files.read(self.layout.export(digest, extension))
         blobs = read_export(data) if data is not None else None
         try:
-            return [self.blob(blob).read_bytes() for blob in blobs] if blobs is not None else None
+            return [self.read_blob(blob, Path.read_bytes) for blob in blobs] if blobs is not None else None
         except (LostResultError, OSError):
             return None
 
