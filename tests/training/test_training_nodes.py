@@ -232,4 +232,6 @@ def test_workflows_that_train_and_paint(name, tmp_path, monkeypatch):
         saved = next(path for output in result.outputs.values() for path in output if path.suffix == ".safetensors")
     assert load_file(saved)
     pictures = [path for output in result.outputs.values() for path in output if path.suffix == ".png"]
-    assert all(pillow.open(path).size == (64, 64) for path in pictures)
+    for path in pictures:
+        with pillow.open(path) as picture:
+            assert picture.size == (64, 64)
