@@ -158,7 +158,7 @@ def is_same(a: Any, b: Any) -> bool:
     """Equal and of the same types: 1 differs from 1.0 and from true."""
     if type(a) is not type(b):
         return False
-    if isinstance(a, list):
+    if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(is_same, a, b))
     if isinstance(a, dict):
         return list(a) == list(b) and all(is_same(a[key], b[key]) for key in a)

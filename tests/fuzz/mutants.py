@@ -175,13 +175,14 @@ def two_numbers_have_one_key() -> None:
 
 @mutant
 def content_of_blobs_is_not_compared() -> None:
-    def path(self: Any, name: str) -> Path:
+    def check(self: Any, name: str) -> tuple[Path, FileState]:
         found: Path = self._layout.blob(name)
-        if not found.exists():
-            raise store.LostResultError(f"{found} is gone")
-        return found
+        try:
+            return found, FileState.of(found)
+        except FileNotFoundError:
+            raise store.LostResultError(f"{found} is gone") from None
 
-    blobs.Blobs.path = path  # type: ignore[method-assign]
+    blobs.Blobs._check = check  # type: ignore[method-assign]
 
 
 @mutant
@@ -211,13 +212,16 @@ def records_are_written_before_blobs() -> None:
         temporary.replace(other)
         waiting.append((threading.get_ident(), other, path))
 
-    def make_path(path: Any) -> Any:
-        def path_of_waiting(self: Any, name: str) -> Path:
+    def make_check(check: Any) -> Any:
+        def check_waiting(self: Any, name: str) -> Any:
             target = self._layout.blob(name)
             found = next((other for _, other, wanted in list(waiting) if wanted == target), None)
-            return found if found is not None and found.exists() else path(self, name)
+            with contextlib.suppress(FileNotFoundError):
+                if found is not None:
+                    return found, FileState.of(found)
+            return check(self, name)
 
-        return path_of_waiting
+        return check_waiting
 
     def make_put(put: Any) -> Any:
         def put_record(self: Any, record: Any) -> None:
@@ -231,7 +235,7 @@ def records_are_written_before_blobs() -> None:
         return put_record
 
     blobs.move = move_later
-    wrap(blobs.Blobs, "path", make_path)
+    wrap(blobs.Blobs, "_check", make_check)
     wrap(store.Store, "put_record", make_put)
 
 
