@@ -10,6 +10,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("nodegraph", "nodes", "plugins", "benchmarks", "tests", "docs")
 PACKAGES = ("nodegraph", "nodegraph_diffusion", "nodegraph_nodes", "nodegraph_training", "benchmarks", "plugins", "tests", "docs")

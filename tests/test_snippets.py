@@ -26,7 +26,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-SLOW = ("comfyui", "guidance", "schedules", "samplers-tutorial")
+SLOW = ("comfyui", "guidance", "schedules", "samplers-tutorial", "workflows", "plugins")
 RUN = [
     ROOT / "README.md",
     *(

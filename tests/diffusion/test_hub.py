@@ -24,6 +24,8 @@ from nodegraph_diffusion.checkpoint.files.hub_hash import remove_damaged
 from nodegraph_diffusion.checkpoint.files.hub_incomplete import missing_files
 from tests.support.hub import COMMIT, Fault, serve
 
+pytestmark = pytest.mark.slow
+
 REPOSITORIES = {
     "org/folder": {
         "model_index.json": b"{}",

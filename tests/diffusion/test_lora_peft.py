@@ -24,6 +24,7 @@ from tests.support.slow import slow_except
 from tests.support.unet_configs import CONTEXT, TIMESTEPS
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:Adapter 'default'.*invalid shape"),  # PEFT warns about its own biases
     pytest.mark.filterwarnings("ignore:Already found a `peft_config`"),
 ]

@@ -34,7 +34,7 @@ from tests.support import small_networks as small
 from tests.support.control_nets import our_control
 from tests.support.control_nets import theirs as their_control
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
 SIDE, STEPS, CFG = 64, 4, 3.0
 NOISE = small.noise(1, 4, SIDE // 8, SIDE // 8)

@@ -30,6 +30,8 @@ from nodegraph_diffusion.training.tuning.lora import Lora, save_lora, save_peft
 from tests.support import small_networks as small
 from tests.support.training_tasks import Fixed
 
+pytestmark = pytest.mark.slow
+
 LATENTS = torch.randn(6, 4, 8, 8, generator=generator_for(0, "latents"))
 CONTEXTS = torch.randn(6, 5, small.UNET.context_dim, generator=generator_for(0, "contexts"))
 STEPS = torch.tensor([3.0, 500.0, 900.0, 20.0, 700.0, 999.0])

@@ -42,6 +42,8 @@ from tests.support.small_model import save_single_file as save_small_single_file
 from tests.support.unet_configs import CONTEXT, REFINER, SD2, SDXL, TIMESTEPS
 from tests.support.whole_checkpoint import whole
 
+pytestmark = pytest.mark.slow
+
 TWO_LEVELS = {"model_channels": 64, "channel_mult": (1, 2), "transformer_depth": (0, 1), "middle_depth": 1, "num_res_blocks": 1}
 ROOT = Path(__file__).parents[2]
 FILE = {**TWO_LEVELS, "head_channels": 64, "norm_groups": 32}  # what a single file cannot say is as in the published models

@@ -19,6 +19,8 @@ from nodegraph_nodes.models import find
 from tests.support import small_model
 from tests.support import synthetic_checkpoints as synthetic
 
+pytestmark = pytest.mark.slow
+
 WORKFLOW = """\
 nodegraph: 1
 nodes:

@@ -12,6 +12,8 @@ from nodegraph import Engine, Workflow
 from tests.support.small_model import save_small_model
 from tests.support.workspace import SIZE
 
+pytestmark = pytest.mark.slow
+
 BELOW_THE_PICTURE = {"latent", "noise", "sampled", "decoded", "result"}
 
 
