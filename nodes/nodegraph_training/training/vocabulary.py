@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Final
 
+from nodegraph_diffusion.recipes.bytepairs import learn_merges
 from nodegraph_diffusion.text.tokenizer import END, START, WORD_END, byte_alphabet
 
 _WORD: Final = re.compile(r"[a-z]+|[0-9]|[!-/:-@\[-`{-~]+")  # as the tokenizer splits ASCII text
@@ -16,7 +15,7 @@ _WORD: Final = re.compile(r"[a-z]+|[0-9]|[!-/:-@\[-`{-~]+")  # as the tokenizer 
 
 def vocabulary_files(words: Sequence[str], max_length: int) -> dict[str, str]:
     """The files of a tokenizer, by name, whose vocabulary has these words as whole tokens."""
-    merges = _merges(sorted({part for word in words for part in _WORD.findall(word.lower())}))
+    merges = learn_merges(tuple(sorted({part for word in words for part in _WORD.findall(word.lower())})))
     alphabet = byte_alphabet()
     merged = ["".join(pair) for pair in merges]
     tokens = [*alphabet, *(symbol + WORD_END for symbol in alphabet), *merged, START, END]
@@ -29,24 +28,3 @@ def vocabulary_files(words: Sequence[str], max_length: int) -> dict[str, str]:
         "special_tokens_map.json": json.dumps(specials) + "\n",
         "tokenizer_config.json": json.dumps(config) + "\n",
     }
-
-
-def _merges(words: Sequence[str]) -> list[tuple[str, str]]:
-    """Byte-pair merges, most frequent pair first (Sennrich et al. 2016, algorithm 1), until each word is one symbol."""
-    split = [[*word[:-1], word[-1] + WORD_END] for word in words]
-    merges = []
-    while counts := Counter(pair for symbols in split for pair in pairwise(symbols)):
-        best = max(counts, key=lambda pair: (counts[pair], pair))
-        merges.append(best)
-        split = [_merged(symbols, best) for symbols in split]
-    return merges
-
-
-def _merged(symbols: list[str], pair: tuple[str, str]) -> list[str]:
-    merged: list[str] = []
-    for symbol in symbols:
-        if merged and (merged[-1], symbol) == pair:
-            merged[-1] += symbol
-        else:
-            merged.append(symbol)
-    return merged
