@@ -282,6 +282,10 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         ],
         [THREAD + "test_number_of_threads_is_not_noticed"],
     ),
+    "variables of the environment by which": (
+        [STATE + "test_variable_that_libraries_compute_by_is_in_the_keys_of_nodes_that_use_them"],
+        [READS],
+    ),
     "the locale": (
         [
             "engine/test_locale.py::test_locale_of_the_program_changes_no_result_and_is_restored",

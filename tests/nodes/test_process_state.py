@@ -25,7 +25,7 @@ from nodegraph.plugins.manager import load_plugins
 from nodegraph.run.events import NodeFinished
 from nodegraph.run.node.process_state import ProcessWatch
 from nodegraph_nodes import process_state
-from nodegraph_nodes.models import residency
+from nodegraph_nodes.models import device, residency
 from nodegraph_nodes.models.backend import TorchBackend
 from nodegraph_nodes.process_state import KnownSwitches, generator_states
 
@@ -437,6 +437,23 @@ def test_any_draw_changes_the_state_of_its_generator():
     assert generator_states(True)["numpy"] != states["numpy"]
     torch.randn(1)
     assert generator_states(True)["torch"] != states["torch"]
+
+
+def test_variable_that_libraries_compute_by_is_in_the_keys_of_nodes_that_use_them(engine, monkeypatch):
+    """Of numeric nodes, and of others whose plugin imports torch."""
+    workflows = one("Product", seed=1), one("NotNumeric", how="1")
+
+    def keys() -> list[str]:
+        return [engine.plan(workflow).keys["node"] for workflow in workflows]
+
+    first = found = keys()
+    for name in device.NUMERIC_VARIABLES:
+        for value in ("1", "2"):
+            monkeypatch.setenv(name, value)
+            found = [*found, *keys()]
+        monkeypatch.delenv(name)
+    assert len({*found}) == len(found) == 2 + 4 * len(device.NUMERIC_VARIABLES)
+    assert keys() == first
 
 
 def test_attention_that_the_program_chose_is_in_the_keys_of_nodes_that_are_not_numeric(engine):

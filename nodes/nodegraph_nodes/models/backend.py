@@ -59,7 +59,7 @@ class TorchBackend:
         return process_state.KnownSwitches()
 
     def chosen_state(self) -> str:
-        return " ".join(device.disabled_attentions())
+        return " ".join([*device.disabled_attentions(), *device.numeric_variables()])
 
     def generator_states(self, watched: bool) -> Mapping[str, Any]:
         return process_state.generator_states(watched)

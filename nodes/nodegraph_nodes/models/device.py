@@ -8,6 +8,7 @@ import platform
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 from nodegraph.plugin_api import AUTO, Numerics
 from nodegraph_nodes.imported_torch import imported_torch
@@ -22,7 +23,36 @@ DTYPE_ALIASES = {
 _EXPECTED_DEVICE = "expected auto or a device of this machine (cpu, cuda, cuda:N, mps)"
 DEVICES = ("cpu", "cuda", "mps")
 ATTENTIONS = ("flash", "mem_efficient", "math", "cudnn")  # implementations that torch chooses from
-VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ATEN_CPU_CAPABILITY")  # of the environment
+NUMERIC_VARIABLES: Final = (
+    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS"),
+    *("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE", "TORCH_MKLDNN_MATMUL_MIN_DIM"),
+    *("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE", "MKL_VML_MODE", "OPENBLAS_CORETYPE", "BLIS_ARCH_TYPE"),
+    *("NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES"),
+    *("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG", "CUBLAS_EMULATION_STRATEGY"),
+    *("CUBLASLT_WORKSPACE_SIZE", "DISABLE_ADDMM_CUDA_LT", "TORCH_BLAS_PREFER_CUBLASLT", "TORCH_BLAS_PREFER_HIPBLASLT"),
+    *("TORCH_LINALG_PREFER_CUSOLVER", "TORCH_LINALG_PREFER_MAGMA", "TORCH_CUDNN_V8_API_DISABLED"),
+    *("TORCH_CUDNN_USE_HEURISTIC_MODE_B", "ROCBLAS_INTERNAL_FP16_ALT_IMPL", "MIOPEN_DEBUG_CONVOLUTION_DETERMINISTIC"),
+    *("PYTORCH_MPS_FAST_MATH", "PYTORCH_MPS_PREFER_METAL"),
+)
+"""Variables of the environment with which torch, NumPy and the libraries below them compute in another way."""
+_PLACES: Final = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")  # variables that say which device a name means
+VARIABLES: Final = (*_PLACES, *NUMERIC_VARIABLES)
+_at_start: Final = {name: os.environ.get(name) for name in NUMERIC_VARIABLES}
+
+
+def numeric_variables() -> list[str]:
+    """The variables that are set, with their values.
+
+    A library may have read one before the program changed it: such a variable is named with both values.
+    """
+    found = []
+    for name, first in _at_start.items():
+        value = os.environ.get(name)
+        if value != first:
+            found.append(f"{name}={first},{value}")
+        elif value is not None:
+            found.append(f"{name}={value}")
+    return found
 
 
 def fingerprint() -> str:
@@ -33,7 +63,7 @@ def fingerprint() -> str:
         "python": f"{os.path.realpath(sys.prefix)} {platform.python_version()}",  # an interpreter has several names
         "driver": driver.read_text().splitlines()[0] if driver.exists() else "",
         "cpu": f"{platform.machine()} {' '.join(sorted(cpu_flags()))}",
-        "variables": [os.environ.get(name) for name in VARIABLES],
+        "variables": [*(os.environ.get(name) for name in _PLACES), *numeric_variables()],
         "settings": settings() if imported_torch() is not None else "sdpa",
     }
     return repr(parts)
@@ -105,14 +135,14 @@ def _check_kind(device: str) -> None:
 
 
 def settings() -> str:
-    """The attention that torch uses, the implementations of it that this process disables, and reduced float32 precision."""
+    """What is chosen for this process: attention, implementations of it that are disabled, precision of float32, variables."""
     import torch
 
     try:
         precision = torch.get_float32_matmul_precision()
     except RuntimeError:  # it was chosen with the newer API, which nodes do not see
         precision = "highest"
-    words = ["sdpa", *disabled_attentions(), *([] if precision == "highest" else [f"matmul-{precision}"])]
+    words = ["sdpa", *disabled_attentions(), *([] if precision == "highest" else [f"matmul-{precision}"]), *numeric_variables()]
     return " ".join(words)
 
 
