@@ -30,6 +30,7 @@ from nodegraph.run.handle import BackgroundRun, RunHandle, Runs, result_or_error
 from nodegraph.run.model_memory import ModelMemory
 from nodegraph.run.options import Options, RunOptions, WorkflowSource, names_of, path_of
 from nodegraph.run.outputs.names import file_names
+from nodegraph.run.outputs.own_files import OwnFiles
 from nodegraph.run.plan import Plan, make_plan
 from nodegraph.run.record import last_forms, new_run_id
 from nodegraph.run.result import Result
@@ -157,6 +158,7 @@ class Engine:
         overwrite: bool = False,
         keep_going: bool = False,
         verify: float | None = None,
+        own_files: OwnFiles | None = None,
         raise_errors: bool = True,
     ) -> Result:
         """Compute the outputs of `workflow`, which may be the path of a file.
@@ -164,7 +166,8 @@ class Engine:
         `targets` ("node", "node.port", the name of an output, or handles) are computed instead of the outputs. `params` and
         `overrides` change params ("seed") and inputs of nodes ("sampled.steps"). Nodes in `force`, and those below them, run
         whatever the cache holds. Outputs are written below the folder `out`; without it nothing is written. A file there with
-        other content is kept, and the output gets a number, as in `x-2`; with `overwrite`, it is replaced. With `keep_going`,
+        other content is kept, and the output gets a number, as in `x-2`; with `overwrite`, it is replaced, and so is one of
+        `own_files`, to which what is written is added. With `keep_going`,
         a node that fails stops only the nodes below it. `verify` is the share of cached results, from 0 to 1, that is computed
         again and compared; default: NODEGRAPH_VERIFY, or 0. The result's `verified` and `differed` name these nodes. If one
         differs, the computed result is used and stored, and a notice says what was wrong.
@@ -181,6 +184,7 @@ class Engine:
             overwrite=overwrite,
             keep_going=keep_going,
             verify=verify,
+            own_files=own_files,
         )
         cancel = CancelFlag()
         with self._runs.active(cancel) as overlapped:
@@ -265,6 +269,7 @@ class Engine:
             force=names_of(options.force),
             out=None if options.out is None else Path(options.out),
             overwrite=options.overwrite,
+            own_files=options.own_files,
             directory=Path() if options.out is None else Path().absolute(),
             records=self._within("runs"),
             keep_going=options.keep_going,

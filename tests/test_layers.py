@@ -29,11 +29,11 @@ LAYERS: dict[str, str] = {
     "nodegraph.plugins.state": "generators shared_changes locale_state number_state known_state",
     "nodegraph.plugins.code": "libraries installed running loads hidden_loads import_scan imports plugin_code watch",
     "nodegraph.run": (
-        "options device known_results verification model_memory outputs plan events stall result record explain tasks handle node "
+        "device known_results verification model_memory outputs options plan events stall result record explain tasks handle node "
         "workers scheduler session"
     ),
     "nodegraph.run.node": ("interrupted process_state work node_run inputs failure call attempts stored_result outcome run_node"),
-    "nodegraph.run.outputs": "names same_file writer",
+    "nodegraph.run.outputs": "names same_file own_files writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",
     "nodegraph.workflow": "definitions scalars text_file yaml_tree dump document presets json_schema subworkflows handles workflow",

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from nodegraph.cli.failures import warn_of_broken
 from nodegraph.cli.progress import progress
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nodegraph.run.events import Event
     from nodegraph.workflow.workflow import Workflow
 
+T = TypeVar("T")
 
 _CLOSE_SECONDS: Final = 0.5  # to restore the terminal before a process is ended at once
 
@@ -58,6 +59,23 @@ def run_and_print(
     run_options: Mapping[str, Any],
 ) -> None:
     """Run the workflow that `load` returns and print its result. Raises the error that ended the run."""
+
+    def work(engine: Engine, workflow: Workflow) -> Result:
+        return engine.run(workflow, raise_errors=False, **run_options)
+
+    result = run_in_engine(load, work, plugins, display, engine_options=engine_options)
+    _print_result(result, as_json=display.as_json)
+
+
+def run_in_engine(
+    load: Callable[[], Workflow],
+    work: Callable[[Engine, Workflow], T],
+    plugins: Plugins,
+    display: Display,
+    *,
+    engine_options: Mapping[str, Any],
+) -> T:
+    """Do `work` with a new engine and the workflow that `load` returns: with progress on stderr, and stopped by signals."""
     with progress(quiet=display.quiet, verbose=display.verbose) as shown:
         listeners: list[Callable[[Event], None]] = [shown]
         engine = Engine(plugins=plugins, on_event=partial(_pass_on, listeners), **engine_options)
@@ -69,10 +87,19 @@ def run_and_print(
             listeners.append(PreviewFiles(display.preview, plugins.codecs, shown, plugins.backend.preview_renderer()))
         workflow = load()
         with _stoppable(engine, shown) as stopped_by:
-            result = engine.run(workflow, raise_errors=False, **run_options)
-    if isinstance(result.error, Cancelled) and stopped_by:
-        result.error.exit_status = 128 + stopped_by[0]
-    _print_result(result, as_json=display.as_json)
+            try:
+                result = work(engine, workflow)
+            except Cancelled as error:
+                _set_status(error, stopped_by)
+                raise
+    _set_status(getattr(result, "error", None), stopped_by)
+    return result
+
+
+def _set_status(error: object, stopped_by: Sequence[int]) -> None:
+    """Give the error of a run that signals stopped their exit status."""
+    if isinstance(error, Cancelled) and stopped_by:
+        error.exit_status = 128 + stopped_by[0]
 
 
 def _pass_on(listeners: Sequence[Callable[[Event], None]], event: Event) -> None:

@@ -16,15 +16,16 @@ from nodegraph.text import described
 from nodegraph.workflow.definitions import Wrapped
 from nodegraph.workflow.document import parse_value
 
-_SET: Final = "--set "
+SET: Final = "--set"
+_OPTION: Final = "--"  # what the sources of values from the command line begin with
 
 
 @dataclass(frozen=True, eq=False)
 class Override:
     """A value given from outside the workflow: `name` is a param or `node.input`.
 
-    `text`: from the command line, so the port decides how it is read. Relative paths start from `base`, or the current directory.
-    `where`: its line in a preset.
+    `text`: from the command line, so the port decides how it is read; `option` is what gave it. Relative paths start from `base`,
+    or the current directory. `where`: its line in a preset.
     """
 
     name: str
@@ -33,11 +34,12 @@ class Override:
     text: bool = False
     base: Path = field(default_factory=Path.cwd)
     where: Location | None = None
+    option: str = SET
 
     @property
     def source(self) -> str:
         """What messages call it."""
-        return f"{_SET}{self.name}" if self.text else f"'{self.name}'"
+        return f"{self.option} {self.name}" if self.text else f"'{self.name}'"
 
     def value_in(self, home: Path) -> InputValue:
         """Its value, for a workflow in the folder `home`."""
@@ -78,9 +80,9 @@ class InputValue(Wrapped):
 
     @property
     def in_python(self) -> bool:
-        """Whether it was given in Python: neither in a file nor as the text of `--set`."""
+        """Whether it was given in Python: neither in a file nor as text of the command line."""
         in_file = self.where is not None and self.where.column > 1  # inside the mapping of a node
-        return not in_file and not self.source.startswith(_SET)
+        return not in_file and not self.source.startswith(_OPTION)
 
     def in_workflow(self, *, path: bool) -> Any:
         """The value as the workflow file would have it: a relative path (`path`) becomes relative to the workflow's folder."""

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, TypedDict
 
 from nodegraph.errors import Problem, WorkflowError
 from nodegraph.graph.overrides import Override
+from nodegraph.run.outputs.own_files import OwnFiles
 from nodegraph.text import described
 from nodegraph.workflow.handles import Handle, NodeHandle, PortHandle, link_of
 from nodegraph.workflow.workflow import Workflow
@@ -28,6 +29,7 @@ class RunOptions(TypedDict, total=False):
     overwrite: bool
     keep_going: bool
     verify: float | None
+    own_files: OwnFiles | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,6 +44,7 @@ class Options:
     overwrite: bool = False
     keep_going: bool = False
     verify: float | None = None
+    own_files: OwnFiles | None = None
 
 
 def names_of(targets: Iterable[Handle | str] | Handle | str | None) -> list[str]:

@@ -6,7 +6,7 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -67,6 +67,8 @@ class Result:
     error: NodegraphError | None
     _values: Mapping[ResolvedLink, Snapshot]
     _load: Callable[[str, str], Any]
+    static_keys: Mapping[str, str] = field(default_factory=dict)
+    """The keys that were known before anything ran, by node."""
 
     def __repr__(self) -> str:
         counts = Counter(report.status for report in self.nodes.values())
@@ -115,7 +117,18 @@ class Result:
         Raises KeyError if the run has no such value: name it in `targets`. Raises CacheError if the cache no longer has it.
         """
         links = self._composed(wanted)
-        return self._value(self._link(wanted)) if links is None else self._values_of(links)
+        return self._reader(self._link(wanted))() if links is None else _read_all(self._readers(links))
+
+    def reader(self, output: str) -> Callable[[], Any]:
+        """A function that returns the value of an output as `result[output]` does, and holds nothing else of the run.
+
+        Raises KeyError if the run has no such value.
+        """
+        links = self._composed(output)
+        return self._reader(self._link(output)) if links is None else functools.partial(_read_all, self._readers(links))
+
+    def _readers(self, links: Any) -> Any:
+        return [self._readers(item) for item in links] if isinstance(links, list) else self._reader(links)
 
     def _composed(self, wanted: Handle | str) -> Any:
         """The links that the name of a list or of a composed node stands for; None if it is the name of something else."""
@@ -127,24 +140,15 @@ class Result:
             return self.graph.lists[wanted]
         return None if wanted in self.graph.outputs else self.graph.composed.links(wanted)
 
-    def _values_of(self, links: Any) -> Any:
-        return [self._values_of(item) for item in links] if isinstance(links, list) else self._value(links)
-
-    def _value(self, link: ResolvedLink) -> Any:
+    def _reader(self, link: ResolvedLink) -> Callable[[], Any]:
+        """What reads the value behind a link."""
         if link in self._values:
-            return self._open(link, self._values[link].open)
+            return functools.partial(_read, link, self._values[link].open)
         report = self.nodes.get(link.node)
         if report is None or report.content is None or report.status not in _WITH_RESULT:
             state = report.status if report is not None else "not part of it"
             raise KeyError(f"the run has no value of '{link.node}.{link.port}' (the node was {state}). Name it in 'targets'")
-        return self._open(link, functools.partial(self._load, report.content, link.port))
-
-    def _open(self, link: ResolvedLink, open_value: Callable[[], Any]) -> Any:
-        try:
-            return open_value()
-        except LostResultError as error:
-            message = f"the value of '{link.node}.{link.port}' is not in the cache: {error}. Name it in 'targets' and run again"
-            raise CacheError(message) from error
+        return functools.partial(_read, link, functools.partial(self._load, report.content, link.port))
 
     def _link(self, wanted: Handle | str) -> ResolvedLink:
         if isinstance(wanted, NodeHandle | PortHandle):
@@ -158,3 +162,16 @@ class Result:
         if port is None:
             raise KeyError(f"the run has no value '{wanted}'. Its outputs are {', '.join(self.graph.outputs)}")
         return ResolvedLink(link.node, port.name)
+
+
+def _read(link: ResolvedLink, open_value: Callable[[], Any]) -> Any:
+    try:
+        return open_value()
+    except LostResultError as error:
+        message = f"the value of '{link.node}.{link.port}' is not in the cache: {error}. Name it in 'targets' and run again"
+        raise CacheError(message) from error
+
+
+def _read_all(readers: Any) -> Any:
+    """The values that nested lists of readers return."""
+    return [_read_all(item) for item in readers] if isinstance(readers, list) else readers()

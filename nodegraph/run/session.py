@@ -21,6 +21,7 @@ from nodegraph.graph.gc_pause import gc_paused
 from nodegraph.graph.graph import Graph, Output, ResolvedLink
 from nodegraph.run.events import Event, Notice, OutputWritten, RunFinished, RunStarted, Status
 from nodegraph.run.outputs.names import RunFacts
+from nodegraph.run.outputs.own_files import OwnFiles
 from nodegraph.run.outputs.writer import Writer
 from nodegraph.run.plan import Plan, make_plan
 from nodegraph.run.record import RunRecord, provenance
@@ -42,9 +43,9 @@ class RunRequest:
     """What to run, and how.
 
     `out` is the folder for outputs, relative to `directory`, and `records` the folder for the run's record; None: none are written.
-    `overrides` and `targets` are as the caller gave them. With `overwrite`, outputs replace files with other content. Nodes whose
-    result is in the cache are computed again and compared with probability `verify`. With `inline`, a node that runs alone runs in
-    the calling thread.
+    `overrides` and `targets` are as the caller gave them. With `overwrite`, outputs replace files with other content, otherwise
+    only `own_files`. Nodes whose result is in the cache are computed again and compared with probability `verify`. With `inline`, a
+    node that runs alone runs in the calling thread.
     """
 
     run: str
@@ -54,6 +55,7 @@ class RunRequest:
     force: Sequence[str] = ()
     out: Path | None = None
     overwrite: bool = False
+    own_files: OwnFiles | None = None
     directory: Path = field(default_factory=Path)
     records: Path | None = None
     keep_going: bool = False
@@ -81,6 +83,7 @@ class Session:
                 self._provenance,
                 directory=request.directory,
                 overwrite=request.overwrite,
+                own=request.own_files,
             )
         )
         self._verification: Verification | None = None
@@ -137,6 +140,7 @@ class Session:
             error=error,
             _values=self._values,
             _load=self._cache.load,
+            static_keys=keys.static,
         )
 
     def _write_record(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,16 +69,13 @@ class SourceReader:
         return found
 
     def _find_file(self, user: Source, node: NodeDef) -> Source:
-        from nodegraph.workflow.document import parse_parts
-
         path = user.base / node.type
         real = os.path.realpath(path)
         if real in self._files:
             return self._files[real]
         file = relative_path(os.path.normpath(path))
         try:
-            text = decode(read_bytes(path), file)
-            document, problems = parse_parts(text, file=file, name=path.stem)
+            document, problems = _parsed(decode(read_bytes(path), file), file, path.stem)
         except WorkflowError as error:
             message = f"node '{node.name}' uses {node.type}, which cannot be read"
             raise WorkflowError([_problem_of(message, node.location("use")), *error.problems]) from None
@@ -85,6 +83,14 @@ class SourceReader:
         base = Path(real).parent
         found = self._files[real] = Source(name=file, document=document, base=base, named=document.workflows)
         return found
+
+
+@functools.lru_cache(32)
+def _parsed(text: str, file: str, name: str) -> tuple[Document, list[Problem]]:
+    """The workflow in a file; it is not changed afterwards. The graphs of a sweep use the same files again and again."""
+    from nodegraph.workflow.document import parse_parts
+
+    return parse_parts(text, file=file, name=name)
 
 
 def _problem_of(message: str, where: Location | None, hint: str = "") -> Problem:

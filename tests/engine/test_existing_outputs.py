@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from nodegraph import Engine, Workflow
+from nodegraph.run.outputs.own_files import OwnFiles
 from tests.support.blob_outputs import making, written
 
 
@@ -147,3 +148,17 @@ def test_batch_gives_way_to_a_file_that_appears_meanwhile(engine: Engine, tmp_pa
     assert written(engine, tmp_path, making(count=2)) == ["wf-blob-2-0.bin", "wf-blob-2-1.bin"]
     assert not (tmp_path / "wf-blob-0.bin").exists()
     assert (tmp_path / "wf-blob-1.bin").read_bytes() == b"mine"
+
+
+def test_own_files_are_replaced_unless_somebody_changed_them(engine: Engine, tmp_path: Path) -> None:
+    own = OwnFiles(prefix="0001-")
+
+    def run(text: str) -> list[str]:
+        return written(engine, tmp_path, making(), params={"made.text": text}, own_files=own)
+
+    assert run("x") == run("y") == ["0001-wf-blob.bin"]
+    assert (tmp_path / "0001-wf-blob.bin").read_bytes().startswith(b"y0\n")
+    (tmp_path / "0001-wf-blob.bin").write_bytes(b"edited")
+    assert run("z") == ["0001-wf-blob-2.bin"]
+    assert run("x") == ["0001-wf-blob-2.bin"]
+    assert (tmp_path / "0001-wf-blob.bin").read_bytes() == b"edited"

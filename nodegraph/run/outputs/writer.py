@@ -16,6 +16,7 @@ from nodegraph.files import create_whole, replacing
 from nodegraph.graph.graph import Graph, Output
 from nodegraph.plugins.codecs import Codec
 from nodegraph.run.outputs.names import RunFacts, exporter, file_names, numbers
+from nodegraph.run.outputs.own_files import OwnFiles
 from nodegraph.run.outputs.same_file import is_same, output_data
 
 
@@ -26,7 +27,7 @@ class Writer:
     starts at `directory`, even if a node changes the current directory. Returned paths begin with `folder` as it was given.
 
     A file that has the same value and was made by the same workflow is left as it is. One with other content is kept, and the
-    output gets the next free number; with `overwrite`, it is replaced.
+    output gets the next free number; with `overwrite`, and if it is one of `own`, it is replaced.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class Writer:
         *,
         directory: Path,
         overwrite: bool = False,
+        own: OwnFiles | None = None,
     ) -> None:
         self.folder = folder
         self._graph, self._cache, self._metadata = graph, cache, metadata
         self._directory, self._overwrite = directory, overwrite
+        self._own = own
         self._names: Mapping[str, PurePosixPath] = {}
         self._written: dict[Path, str] = {}  # by this run, with the output that each file belongs to
         self._numbered: set[Path] = set()  # files of this run that may have a number
@@ -110,14 +113,16 @@ class Writer:
             for path, content in contents.items():
                 with _naming(path), replacing(self._directory / path) as temporary:
                     temporary.write_bytes(content)
-                self._written[path] = output.full_name
+                self._note(output, path, content)
             return True
-        missing = []
+        missing, old = [], []
         for path, content in contents.items():
             if not os.path.lexists(self._directory / path):
                 missing.append(path)
             elif not is_same(self._directory / path, content, codec):
-                return False
+                if self._own is None or not self._own.is_own(self._directory / path):
+                    return False
+                old.append(path)
         created: list[Path] = []
         for path in missing:
             with _naming(path):
@@ -127,11 +132,24 @@ class Writer:
                     for made in created:
                         (self._directory / made).unlink(missing_ok=True)
                     return False
-        self._written.update(dict.fromkeys(contents, output.full_name))
+        for path in old:
+            with _naming(path), replacing(self._directory / path) as temporary:
+                temporary.write_bytes(contents[path])
+        for path, content in contents.items():
+            self._note(output, path, content if path in missing or path in old else None)
         return True
 
+    def _note(self, output: Output, path: Path, content: bytes | None) -> None:
+        """A file has this content now; None: it was the same before, but may have been made by another run."""
+        self._written[path] = output.full_name
+        if self._own is not None:
+            whole = self._directory / path
+            with _naming(path):
+                self._own.note(whole, whole.read_bytes() if content is None else content)
+
     def _path(self, name: str) -> Path:
-        return self.folder / self._names[name]
+        path = self.folder / self._names[name]
+        return path if self._own is None else path.with_name(self._own.prefix + path.name)
 
 
 @contextlib.contextmanager
