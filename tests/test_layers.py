@@ -15,9 +15,10 @@ LAYERS: dict[str, str] = {
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
     "nodegraph.cli": (
         "failures help plugin_options completion options previews time_left counter progress running tables plugins group storage "
-        "workflows"
+        "workflows projects"
     ),
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
+    "nodegraph.cli.projects": "checks config doctor init",
     "nodegraph.cli.storage": "cache runs",
     "nodegraph.cli.workflows": "notes resolved verify_option check examples explain run show",
     "nodegraph.graph": (
@@ -36,6 +37,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.run.outputs": "names same_file own_files writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",
+    "nodegraph.settings": "names sizes files values",
     "nodegraph.workflow": "definitions scalars text_file yaml_tree dump document presets json_schema subworkflows handles workflow",
     "nodegraph_diffusion": (
         "masks resizing networks noise_schedule checkpoint adapters conditioning denoising options guidance schedules sampling "

@@ -23,6 +23,9 @@ _COMMANDS = {
     "schema": "plugins",
     "cache": "storage",
     "runs": "storage",
+    "init": "projects",
+    "config": "projects",
+    "doctor": "projects",
 }
 """The folder of each command, in the order in which --help lists them."""
 

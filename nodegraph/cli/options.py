@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -27,7 +28,23 @@ def complete(function: str) -> Completion:
     return values
 
 
-file_argument: Option = click.argument("file", type=click.Path(path_type=Path), shell_complete=complete("workflows"))
+def _use_project(ctx: click.Context, param: click.Parameter, file: Path | None) -> Path | None:
+    """Until the command ends, the settings of the project count that the workflow `file` belongs to."""
+    from nodegraph.settings import NO_PROJECT, PROJECT_VARIABLE, nearest_project
+
+    if file is not None and file.exists() and not os.environ.get(PROJECT_VARIABLE):
+        os.environ[PROJECT_VARIABLE] = str(nearest_project(file.parent) or NO_PROJECT)
+        ctx.call_on_close(lambda: os.environ.pop(PROJECT_VARIABLE, None))
+    return file
+
+
+file_argument: Option = click.argument(
+    "file", type=click.Path(path_type=Path), shell_complete=complete("workflows"), callback=_use_project
+)
+nearest_file_argument: Option = click.argument(
+    "file", type=click.Path(path_type=Path), required=False, shell_complete=complete("workflows"), callback=_use_project
+)
+"""A workflow that only says which project is meant."""
 
 plugin_dir_option: Option = click.option(
     "--plugin-dir",

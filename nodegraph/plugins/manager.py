@@ -32,11 +32,11 @@ from nodegraph.plugins.registry import Entry, Origin, Registry
 from nodegraph.plugins.state.known_state import KnownState
 from nodegraph.plugins.state.locale_state import encoding_of_text
 from nodegraph.plugins.watched import WatchedNodes
+from nodegraph.settings import plugin_dirs as dirs_of_settings
 from nodegraph.text import did_you_mean, sentence
 
-__all__ = ["PLUGIN_DIR_VARIABLE", "LoadedPlugin", "Plugins", "load_plugins"]
+__all__ = ["LoadedPlugin", "Plugins", "load_plugins"]
 
-PLUGIN_DIR_VARIABLE = "NODEGRAPH_PLUGIN_DIR"
 
 _CLASH = "[E301]"
 _COMMAND_LINE_HOOKS = {"commands", "options"}  # called by the command line when it needs them
@@ -44,7 +44,7 @@ _NOT_REGISTRIES = {"nodes", "codecs", "backend", *_COMMAND_LINE_HOOKS}
 
 
 def load_plugins(plugin_dirs: Sequence[Path | str] = (), *, with_code: bool = True) -> Plugins:
-    """Load the plugins of the installed entry points, of `plugin_dirs`, and of the folders in NODEGRAPH_PLUGIN_DIR.
+    """Load the plugins of the installed entry points, of `plugin_dirs`, and of the folders that the user has set.
 
     Not `with_code` is faster, and is enough for a listing. Such plugins can make no keys.
     """
@@ -53,9 +53,8 @@ def load_plugins(plugin_dirs: Sequence[Path | str] = (), *, with_code: bool = Tr
 
 
 def plugin_folders(plugin_dirs: Sequence[Path | str]) -> list[Path | str]:
-    """The folders `plugin_dirs`, and those in NODEGRAPH_PLUGIN_DIR."""
-    from_environment = os.environ.get(PLUGIN_DIR_VARIABLE, "")
-    return [*plugin_dirs, *(part for part in from_environment.split(os.pathsep) if part)]
+    """The folders `plugin_dirs`, and those that the user has set."""
+    return [*plugin_dirs, *dirs_of_settings()]
 
 
 class Plugins:

@@ -124,7 +124,7 @@ def test_folder_without_a_cache_is_refused(cli, command):
 
 
 def test_config_file_is_used(cli, greeting, monkeypatch):
-    monkeypatch.setattr("nodegraph.settings.config_file", lambda: cli.folder / "config.toml")
+    monkeypatch.setattr("nodegraph.settings.files.user_file", lambda: cli.folder / "config.toml")
     (cli.folder / "config.toml").write_text('[cache]\ndir = "elsewhere"\nsize = "7 kB"\n')
     info = cli("cache", "info", "--json", env={"NODEGRAPH_CACHE_DIR": None}).json
     assert (info["directory"], info["limit"]) == (str(cli.folder / "elsewhere"), 7000)

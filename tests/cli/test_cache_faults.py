@@ -116,7 +116,7 @@ def test_gc_uses_the_cache_size_as_limit(cli, reads, monkeypatch):
         cli("run", reads)
         assert cli("cache", "gc", "--json").json["results"] == 0
         if source == "file":
-            monkeypatch.setattr("nodegraph.settings.config_file", lambda: cli.folder / "config.toml")
+            monkeypatch.setattr("nodegraph.settings.files.user_file", lambda: cli.folder / "config.toml")
             (cli.folder / "config.toml").write_text("[cache]\nsize = 0\n")
         removed = cli("cache", "gc", "--json", env={"NODEGRAPH_CACHE_SIZE": "0"} if source == "environment" else {}).json
         assert (removed["results"], removed["left"]) == (3, 0)

@@ -18,14 +18,14 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv(SIZE_VARIABLE, raising=False)
     path = tmp_path / "nodegraph" / "config.toml"
     path.parent.mkdir()
-    monkeypatch.setattr(settings, "config_file", lambda: path)
+    monkeypatch.setattr("nodegraph.settings.files.user_file", lambda: path)
     return path
 
 
 def test_config_file_is_in_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))  # Linux
-    assert settings.config_file().name == "config.toml"
-    assert "nodegraph" in settings.config_file().parts
+    assert settings.user_file().name == "config.toml"
+    assert "nodegraph" in settings.user_file().parts
 
 
 def test_defaults_are_the_platform_folder_and_20_gb(file: Path) -> None:

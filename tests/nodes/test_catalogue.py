@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nodegraph import settings
 from nodegraph.errors import SettingsError
 from nodegraph.settings import MODELS_VARIABLE, model_dirs
 from nodegraph_diffusion.networks.config import TAESDConfig
@@ -112,7 +111,7 @@ def test_a_path_that_exists_comes_first(models, tmp_path):
 
 def test_without_folders_names_are_paths(tmp_path, monkeypatch):
     monkeypatch.delenv(MODELS_VARIABLE, raising=False)
-    monkeypatch.setattr(settings, "config_file", lambda: None)
+    monkeypatch.setattr("nodegraph.settings.files.user_file", lambda: None)
     assert find_by_name("better", "vae") is None
     with pytest.raises(ValueError, match="found nothing"):
         find_vae("better", tmp_path)
@@ -121,7 +120,7 @@ def test_without_folders_names_are_paths(tmp_path, monkeypatch):
 def test_folders_are_those_of_the_config_file_or_the_environment(tmp_path, monkeypatch):
     monkeypatch.delenv(MODELS_VARIABLE, raising=False)
     file = tmp_path / "config.toml"
-    monkeypatch.setattr(settings, "config_file", lambda: file)
+    monkeypatch.setattr("nodegraph.settings.files.user_file", lambda: file)
     assert model_dirs() == ()
     file.write_text(f'[cache]\nsize = "1 GB"\n[models]\ndirs = ["beside", {json.dumps(str(tmp_path / "there"))}]\n')
     assert model_dirs() == (tmp_path / "beside", tmp_path / "there")

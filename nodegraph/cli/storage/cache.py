@@ -18,13 +18,13 @@ from nodegraph.cli.failures import warn
 from nodegraph.cli.help import DONE, WRONG_CALL, epilog
 from nodegraph.cli.options import cache_dir_option, json_option
 from nodegraph.cli.tables import aligned, print_table
+from nodegraph.settings import written_size
 from nodegraph.terminal import echo, echo_json, is_terminal
 
 if TYPE_CHECKING:
     from nodegraph.cache.store.store import Store
 
 _KEY_DIGITS = 16
-_SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 _AGES = {"w": 604800, "d": 86400, "h": 3600, "min": 60, "s": 1}
 _SORT_WORDS = {"created": "newest", "used": "last used", "uses": "most used", "size": "largest"}
 
@@ -75,7 +75,7 @@ def ls(sort: str, cache_dir: Path | None, as_json: bool) -> None:
             entry.key[:_KEY_DIGITS],
             entry.type,
             f"{entry.workflow}/{entry.node}",
-            _size(entry.size),
+            written_size(entry.size),
             _ago(entry.created),
             f"{entry.uses} uses" if entry.uses != 1 else "1 use",
             _ago(entry.used) if entry.uses else "never",
@@ -83,7 +83,15 @@ def ls(sort: str, cache_dir: Path | None, as_json: bool) -> None:
         for entry in entries
     ]
     rows += [
-        (each.key[:_KEY_DIGITS], each.type, f"{each.workflow}/{each.node}", _size(each.size), "unfinished", "", _ago(each.used))
+        (
+            each.key[:_KEY_DIGITS],
+            each.type,
+            f"{each.workflow}/{each.node}",
+            written_size(each.size),
+            "unfinished",
+            "",
+            _ago(each.used),
+        )
         for each in work
     ]
     print_table(("key", "type", "made by", "size", "made", "used", "last used"), rows)
@@ -186,7 +194,7 @@ def gc(ctx: click.Context, size: str | None, older_than: float | None, cache_dir
         "removed:",
     )
     if store.limit is not None and removed.remaining > store.limit:
-        warn(f"{_size(removed.remaining)} remain: some files cannot be removed, or were written within the last hour")
+        warn(f"{written_size(removed.remaining)} remain: some files cannot be removed, or were written within the last hour")
 
 
 @cache.command(
@@ -205,7 +213,7 @@ def clear(ctx: click.Context, yes: bool, cache_dir: Path | None, as_json: bool) 
     with counter() as progress:
         before = store.info(progress)
     if not yes and before.blobs and is_terminal(sys.stdin):
-        question = f"Remove {before.records} results, {_size(before.bytes)}, from {before.directory}?"
+        question = f"Remove {before.records} results, {written_size(before.bytes)}, from {before.directory}?"
         if not click.confirm(question, err=True):
             echo("nothing was removed", err=True)
             ctx.exit(1)
@@ -250,17 +258,13 @@ def _print_facts(facts: Mapping[str, Any], as_json: bool, title: str | None = No
         echo(title)
     for name, value in facts.items():
         shown = "unlimited" if value is None else value
-        large = f"  ({_size(value)})" if name in ("bytes", "left", "limit", "work") and value is not None else ""
+        large = f"  ({written_size(value)})" if name in ("bytes", "left", "limit", "work") and value is not None else ""
         echo(f"{name.ljust(9)}  {shown}{large}")
 
 
 def _stale(count: int) -> str:
     results, them = ("1 result", "it") if count == 1 else (f"{count} results", "them")
     return f"{results} of another version of nodegraph, which this one does not use; 'nodegraph cache gc' removes {them}"
-
-
-def _size(count: int) -> str:
-    return next((f"{count / unit:.1f} {name}" for unit, name in _SIZES if count >= unit), f"{count} B")
 
 
 def _ago(when: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,10 +38,10 @@ def examples(ctx: click.Context, names: Sequence[str], folder: Path | None, plug
     'nodegraph run NAME' runs an example as it is. NAME limits the list, or the copy, to these examples.
     """
     plugins = plugins_of(ctx, plugin_dirs)
-    found = _found(plugins, names)
+    found = found_examples(plugins, names)
     if folder is not None:
-        copies = {folder / inside: path for file in found.values() for inside, path in _files(file, plugins)}
-        _copy(copies)
+        copies = copies_of(found, folder, plugins)
+        copy_files(copies)
         if as_json:
             echo_json(json.dumps([str(path) for path in copies]))
             return
@@ -55,7 +55,7 @@ def examples(ctx: click.Context, names: Sequence[str], folder: Path | None, plug
         print_table(("example", "description"), list(described.items()))
 
 
-def _found(plugins: Plugins, names: Sequence[str]) -> dict[str, Path]:
+def found_examples(plugins: Plugins, names: Sequence[str]) -> dict[str, Path]:
     """The files of the examples called `names`, or of all. Raises UsageError for a name that is unknown."""
     registry = plugins.registries["examples"]
     for name in names:
@@ -63,6 +63,11 @@ def _found(plugins: Plugins, names: Sequence[str]) -> dict[str, Path]:
             hint = registry.suggest(name) or "'nodegraph examples' lists them."
             raise click.UsageError(f"There is no example '{name}'. {hint}")
     return {entry.name: entry.value for entry in registry.entries() if not names or entry.name in names}
+
+
+def copies_of(examples: Mapping[str, Path], folder: Path, plugins: Plugins) -> dict[Path, Path]:
+    """The files of examples, and the files they read, by where their copies below `folder` are."""
+    return {folder / inside: path for file in examples.values() for inside, path in _files(file, plugins)}
 
 
 def _description(path: Path) -> str:
@@ -85,11 +90,16 @@ def _files(path: Path, plugins: Plugins) -> Iterator[tuple[Path, Path]]:
                     yield read.relative_to(path.parent), read
 
 
-def _copy(copies: dict[Path, Path]) -> None:
+def copy_files(copies: Mapping[Path, Path]) -> None:
     """Copy files. Raises UsageError, and copies nothing, if one would replace a file with other content."""
-    for copy, path in copies.items():
-        if copy.exists() and (not copy.is_file() or copy.read_bytes() != path.read_bytes()):
-            raise click.UsageError(f"{copy} exists already and stays as it is. Name another folder with --copy.")
+    refuse_to_replace({copy: path.read_bytes() for copy, path in copies.items()})
     for copy, path in copies.items():
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
+
+
+def refuse_to_replace(contents: Mapping[Path, bytes]) -> None:
+    """Raise UsageError if one of these files exists already with other content."""
+    for path, content in contents.items():
+        if path.exists() and (not path.is_file() or path.read_bytes() != content):
+            raise click.UsageError(f"{path} exists already and stays as it is. Name another folder.")
