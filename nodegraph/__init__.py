@@ -9,6 +9,7 @@ from nodegraph.errors import (
     Cancelled,
     DeviceError,
     Location,
+    LockError,
     NodeError,
     NodegraphError,
     OutputError,
@@ -21,6 +22,7 @@ from nodegraph.node_types.spec import Choice, Continues, File, Help, OptionsOf, 
 if TYPE_CHECKING:
     from nodegraph.engine import Engine, Result, RunHandle
     from nodegraph.plugins.hookspecs import hookimpl, hookspec
+    from nodegraph.reproduce.lock import lock, verify
     from nodegraph.workflow.workflow import Workflow
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "File",
     "Help",
     "Location",
+    "LockError",
     "NodeError",
     "NodegraphError",
     "OptionsOf",
@@ -50,7 +53,9 @@ __all__ = [
     "WorkflowError",
     "hookimpl",
     "hookspec",
+    "lock",
     "node",
+    "verify",
 ]
 
 _LAZY = {
@@ -60,6 +65,8 @@ _LAZY = {
     "Workflow": "workflow.workflow",
     "hookimpl": "plugins.hookspecs",
     "hookspec": "plugins.hookspecs",
+    "lock": "reproduce.lock",
+    "verify": "reproduce.lock",
 }
 
 

@@ -14,19 +14,20 @@ from nodegraph.cache.cache import Cache
 from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.keys import KeyMaker, Keys
 from nodegraph.cache.store.store import Store
-from nodegraph.errors import NodegraphError, Problem, WorkflowError
+from nodegraph.errors import LockError, NodegraphError, Problem, WorkflowError
 from nodegraph.graph.build import build_graph
 from nodegraph.graph.gc_pause import gc_paused
 from nodegraph.graph.graph import Graph
 from nodegraph.graph.load import load_workflow
 from nodegraph.graph.overrides import Override, all_overrides
-from nodegraph.node_types.fetching import without_fetching
+from nodegraph.node_types.fetching import expecting, without_fetching
 from nodegraph.plugins.backend import AUTO, Numerics
 from nodegraph.plugins.code.running import note_use_of_engine
 from nodegraph.plugins.manager import Plugins, plugin_folders
 from nodegraph.run.device import check_names, kind_of_machine, resolve
 from nodegraph.run.events import Event, Notice
 from nodegraph.run.handle import BackgroundRun, RunHandle, Runs, result_or_error
+from nodegraph.run.lock.expected import expected_by
 from nodegraph.run.model_memory import ModelMemory
 from nodegraph.run.options import Options, RunOptions, WorkflowSource, names_of, path_of
 from nodegraph.run.outputs.names import file_names
@@ -45,6 +46,7 @@ from nodegraph.workflow.workflow import Workflow
 
 if TYPE_CHECKING:
     from nodegraph.run.explain import Explained
+    from nodegraph.run.lock.lock_file import Lock
 
 __all__ = ["DEFAULT", "Engine", "Result", "RunHandle"]
 
@@ -146,6 +148,12 @@ class Engine:
         runs = self._within("runs")
         return explain(plan, {} if runs is None else last_forms(runs, plan.graph.workflow, plan.graph.nodes.keys()))
 
+    def facts(self, graph: Graph) -> Lock:
+        """What the results of a checked graph depend on: its inputs, the files that it reads, versions, the class of results."""
+        from nodegraph.run.lock.facts import facts_of
+
+        return facts_of(graph, self.plugins, digest=self._files.sha256, numerics=lambda: self._numerics()().name)
+
     def run(
         self,
         workflow: WorkflowSource,
@@ -159,6 +167,7 @@ class Engine:
         keep_going: bool = False,
         verify: float | None = None,
         own_files: OwnFiles | None = None,
+        locked: bool | Path | str = False,
         raise_errors: bool = True,
     ) -> Result:
         """Compute the outputs of `workflow`, which may be the path of a file.
@@ -170,9 +179,10 @@ class Engine:
         `own_files`, to which what is written is added. With `keep_going`,
         a node that fails stops only the nodes below it. `verify` is the share of cached results, from 0 to 1, that is computed
         again and compared; default: NODEGRAPH_VERIFY, or 0. The result's `verified` and `differed` name these nodes. If one
-        differs, the computed result is used and stored, and a notice says what was wrong.
+        differs, the computed result is used and stored, and a notice says what was wrong. With `locked`, nothing runs unless all
+        is as the lock file of the workflow's file says, or the one that `locked` names; seeds are drawn as they were then.
 
-        Raises WorkflowError or DeviceError before anything runs, then NodeError, OutputError or Cancelled. With
+        Raises WorkflowError, DeviceError or LockError before anything runs, then NodeError, OutputError or Cancelled. With
         `raise_errors=False`, an error during the run is in the result's `error` instead.
         """
         options = Options(
@@ -185,6 +195,7 @@ class Engine:
             keep_going=keep_going,
             verify=verify,
             own_files=own_files,
+            locked=locked,
         )
         cancel = CancelFlag()
         with self._runs.active(cancel) as overlapped:
@@ -233,7 +244,8 @@ class Engine:
         with gc_paused():
             if not isinstance(workflow, Workflow):
                 workflow = load_workflow(path_of(workflow), self.plugins, changes)
-            graph = build_graph(workflow, self.plugins, changes, names_of(targets))
+            with expecting(expected_by(workflow.file)):
+                graph = build_graph(workflow, self.plugins, changes, names_of(targets))
             file_names(graph, self.plugins.codecs)
         return graph
 
@@ -260,11 +272,17 @@ class Engine:
         """What to run. Raises WorkflowError, and SettingsError if `verify` is not a share."""
         verify = load_verify_share(options.verify)
         targets = names_of(options.targets)
-        graph = self._checked(workflow, options.params, options.overrides, targets)
+        overrides = all_overrides(options.params, options.overrides)
+        graph = self._checked(workflow, None, overrides, targets)
+        if options.locked is not False:
+            lock = self._lock_of(graph, options.locked)
+            overrides += [Override(name, lock.seeds[name]) for name in graph.seeds if name in lock.seeds]
+            graph = self._checked(workflow, None, overrides, targets)
+            self._require_same(lock, graph)
         return RunRequest(
             run=run,
             graph=_with_outputs(graph),
-            overrides={override.name: override.value for override in all_overrides(options.params, options.overrides)},
+            overrides={override.name: override.value for override in overrides},
             targets=targets,
             force=names_of(options.force),
             out=None if options.out is None else Path(options.out),
@@ -276,6 +294,22 @@ class Engine:
             verify=verify,
             inline=inline,
         )
+
+    def _lock_of(self, graph: Graph, locked: bool | Path | str) -> Lock:
+        from nodegraph.run.lock.lock_file import lock_path, read_lock
+
+        if not isinstance(locked, bool):
+            return read_lock(Path(locked))
+        if graph.resolved.file is None:
+            raise LockError(f"[E402] workflow '{graph.workflow}' was not read from a file, so it has no lock file. Name one")
+        return read_lock(lock_path(graph.resolved.file))
+
+    def _require_same(self, lock: Lock, graph: Graph) -> None:
+        from nodegraph.run.lock.changes import changes
+
+        if found := changes(lock, self.facts(graph)):
+            listed = "\n".join(f"  {change}" for change in found)
+            raise LockError(f"[E403] the lock file of workflow '{graph.workflow}' does not match, so nothing was run:\n{listed}")
 
     def _execute(self, request: RunRequest, context: RunContext) -> Result:
         return execute(request, context, self._staff, lambda graph: self._keys(graph, context.numerics))

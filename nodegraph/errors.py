@@ -5,6 +5,7 @@
     ├── PluginError                  2    a plugin is wrong, or two plugins register the same name
     ├── DeviceError                  2    the machine does not have the device, or the device not the dtype
     ├── SettingsError                2    a flag, an environment variable or the config file has a value that cannot be used
+    ├── LockError                    2    a lock file is missing or wrong, or what would run does not match it
     ├── NodeError                    1    a node failed while it ran
     ├── TemporaryError               1    raised by a node: it failed, and may succeed if it runs again
     ├── OutputError                  1    a result could not be written
@@ -135,6 +136,16 @@ class SettingsError(NodegraphError):
 
     exit_status = 2
     codes: ClassVar[Mapping[str, str]] = {"E401": "a setting cannot be used"}
+
+
+class LockError(NodegraphError):
+    """A lock file is missing or cannot be used, or what would run does not match it. Nothing was run."""
+
+    exit_status = 2
+    codes: ClassVar[Mapping[str, str]] = {
+        "E402": "a lock file cannot be read or written",
+        "E403": "what would run does not match the lock file",
+    }
 
 
 class NodeError(NodegraphError):

@@ -22,7 +22,7 @@ from nodegraph.errors import (
     WorkflowError,
 )
 from nodegraph.files import FileState, file_states, replacing, write_whole
-from nodegraph.node_types.fetching import NotFetchedError, may_fetch
+from nodegraph.node_types.fetching import NotFetchedError, expected_digests, may_fetch
 from nodegraph.node_types.on_demand import OnDemand
 from nodegraph.node_types.signature import spec_of
 from nodegraph.node_types.spec import (
@@ -97,6 +97,7 @@ __all__ = [
     "echo",
     "echo_json",
     "events",
+    "expected_digests",
     "file_states",
     "hookimpl",
     "hookspec",

@@ -164,6 +164,7 @@ def test_public_names_are_listed():
         "File",
         "Help",
         "Location",
+        "LockError",
         "NodeError",
         "NodegraphError",
         "OptionsOf",
@@ -181,6 +182,8 @@ def test_public_names_are_listed():
         "WorkflowError",
         "hookimpl",
         "hookspec",
+        "lock",
         "node",
+        "verify",
     ]
     assert all(getattr(nodegraph, name) for name in nodegraph.__all__)

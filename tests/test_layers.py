@@ -7,7 +7,9 @@ from functools import cache
 from docs.package_diagram import Imports, children, imports
 
 LAYERS: dict[str, str] = {
-    "nodegraph": "text errors terminal files settings node_types plugins workflow graph cache run engine plugin_api cli __main__",
+    "nodegraph": (
+        "text errors terminal files settings node_types plugins workflow graph cache run engine reproduce plugin_api cli __main__"
+    ),
     "nodegraph.cache": "dependencies file_digests key_text keys least_recently_used store snapshots results cache",
     "nodegraph.cache.store": (
         "layout locks work lock_holder journal records index maintenance index_queries safe_io blobs usage store"
@@ -20,20 +22,22 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.projects": "checks config doctor init",
     "nodegraph.cli.storage": "cache runs",
-    "nodegraph.cli.workflows": "notes resolved verify_option check examples explain run show",
+    "nodegraph.cli.workflows": "notes resolved verify_option check examples explain lock run show verify",
     "nodegraph.graph": (
         "gc_pause graph suggest overrides expansion params read_files inputs param_types order origins composed build remarks load"
     ),
     "nodegraph.graph.expansion": "names flat outside scopes values switches uses expand",
-    "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
+    "nodegraph.node_types": "fetching on_demand port_types spec portable returned yaml_core literals signature",
     "nodegraph.plugins": ("backend registry registered state codecs code discovery hookspecs hook_checks watched manager"),
     "nodegraph.plugins.state": "generators shared_changes locale_state number_state known_state",
     "nodegraph.plugins.code": "libraries installed running loads hidden_loads import_scan imports plugin_code watch",
     "nodegraph.run": (
-        "device known_results verification model_memory outputs options plan events stall result record explain tasks handle node "
-        "workers scheduler session"
+        "device known_results verification model_memory outputs options plan events stall result record lock explain tasks handle "
+        "node workers scheduler session"
     ),
     "nodegraph.run.node": ("interrupted process_state work node_run inputs failure call attempts stored_result outcome run_node"),
+    "nodegraph.reproduce": "lock",
+    "nodegraph.run.lock": "lock_file expected changes facts",
     "nodegraph.run.outputs": "names same_file own_files writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",

@@ -31,6 +31,7 @@ JSON = {
     "nodegraph/cli/workflows/examples.py": "--json",
     "nodegraph/cli/workflows/explain.py": "--json",
     "nodegraph/cli/workflows/show.py": "--json",
+    "nodegraph/cli/workflows/verify.py": "--json",
     "nodegraph/plugins/codecs.py": "stored and exported values",
     "nodegraph/run/device.py": "digests and a memo",
     "nodegraph/run/record.py": "records",
@@ -82,6 +83,8 @@ def test_yaml_is_written_for_workflows():
         "nodegraph/cli/workflows/resolved.py",
         "nodegraph/cli/workflows/show.py",
         "nodegraph/graph/expansion/values.py",
+        "nodegraph/run/lock/changes.py",
+        "nodegraph/run/lock/lock_file.py",
         "nodegraph/workflow/dump.py",
     ]
     document = ENGINE["nodegraph/workflow/dump.py"]

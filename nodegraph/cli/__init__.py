@@ -17,6 +17,8 @@ _COMMANDS = {
     "check": "workflows",
     "explain": "workflows",
     "show": "workflows",
+    "lock": "workflows",
+    "verify": "workflows",
     "examples": "workflows",
     "nodes": "plugins",
     "plugins": "plugins",

@@ -286,6 +286,7 @@ class _Builder:
     def _resolved(self, params: Mapping[str, Any]) -> Workflow:
         """The workflow with the params, overrides and seeds of this graph written into it."""
         resolved = Workflow(self.workflow.name, self.workflow.description, base=self.workflow.base)
+        resolved.file = self.workflow.file
         resolved.params.update({name: replace(param, default=params[name]) for name, param in self.workflow.params.items()})
         resolved.nodes = dict(self.workflow.nodes)
         resolved.outputs.update(self.workflow.outputs)

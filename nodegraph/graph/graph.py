@@ -25,7 +25,7 @@ class Value:
     what it was given as, if its key depends on more than the files.
     `entry`: the registered thing that it names. `digest`: its codec's digest, for a value of a stored type that was given in
     Python. `not_fetched`: what a run has to fetch first; until then, `value` is None and nothing is known about it. `notes`: what
-    the user should know about its files.
+    the user should know about its files. `address`: the text that names its files, whose relative paths start from `base`.
     """
 
     value: Any
@@ -37,6 +37,8 @@ class Value:
     digest: str | None = None
     not_fetched: str | None = None
     notes: tuple[str, ...] = ()
+    address: str | None = None
+    base: Path | None = None
 
     def __repr__(self) -> str:
         return f"<Value {described(self.value)}>"

@@ -28,14 +28,17 @@ def load_workflow(path: Path, plugins: Plugins, overrides: Sequence[Override] = 
     plugin knows the file as one of another program, that is the only problem.
     """
     if path == STDIN:
-        file, name, base = "<stdin>", "workflow", Path.cwd()
+        file, name, base, own = "<stdin>", "workflow", Path.cwd(), None
         data = sys.stdin.buffer.read()
     else:
-        path = example_file(path, plugins) or path
+        example = example_file(path, plugins)
+        own = Path.cwd() / (f"{path}.yaml" if example is not None else path)  # files beside an example are not the user's
+        path = example or path
         file, name, base = relative_path(path), path.stem, path.resolve().parent
         data = read_bytes(path)
     try:
         workflow, problems = Workflow.parse_parts(decode(data, file), file=file, name=name, base=base)
+        workflow.file = own
         if problems:
             raise WorkflowError([*problems, *_problems(workflow, plugins, overrides)])
     except WorkflowError:

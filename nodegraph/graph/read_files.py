@@ -26,7 +26,7 @@ def read_files(reads: Reads, raw: InputValue, state: KnownState) -> Value:
     try:
         resource, states = _resolved(lambda: state.call(reads.resolve, text, raw.base), text)
     except NotFetchedError as error:
-        return Value(None, not_fetched=str(error))
+        return Value(None, not_fetched=str(error), address=text, base=raw.base)
     except (OSError, ValueError) as error:
         message = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.errno else str(error)
         hint = "Check the path." if isinstance(error, FileNotFoundError) else ""
@@ -37,6 +37,8 @@ def read_files(reads: Reads, raw: InputValue, state: KnownState) -> Value:
         states=states,
         text=None if reads.by_content else text,
         notes=resource.notes,
+        address=text,
+        base=raw.base,
     )
 
 

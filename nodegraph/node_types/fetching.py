@@ -1,14 +1,22 @@
-"""Files that have to be fetched over the network before a node can read them: a run fetches them, a check does not."""
+"""Files that have to be fetched over the network before a node can read them: a run fetches them, a check does not.
+
+A lock file may say what they hold: what arrives is compared with that.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from typing import TypeAlias
 
 from nodegraph.errors import NodegraphError
 
+Digests: TypeAlias = Mapping[str, str]
+"""The SHA-256 of each file that an input reads, by the names of its `Resource`."""
+
 _may_fetch: ContextVar[bool] = ContextVar("may_fetch", default=True)
+_expected: ContextVar[Callable[[str], Digests]] = ContextVar("expected_digests", default=lambda text: {})
 
 
 class NotFetchedError(NodegraphError):
@@ -21,6 +29,24 @@ def may_fetch() -> bool:
     A run may, `check`, `show`, `explain` and `Engine.plan` may not.
     """
     return _may_fetch.get()
+
+
+def expected_digests(text: str) -> Digests:
+    """The SHA-256 that the files named by the text of an input must have, by the names of its `Resource`; empty if none is known.
+
+    An input's `resolve` that fetches files compares what arrives with these, before it uses it or replaces anything.
+    """
+    return _expected.get()(text)
+
+
+@contextlib.contextmanager
+def expecting(digests: Callable[[str], Digests]) -> Iterator[None]:
+    """During the block, `digests` returns what `expected_digests` does."""
+    token = _expected.set(digests)
+    try:
+        yield
+    finally:
+        _expected.reset(token)
 
 
 @contextlib.contextmanager

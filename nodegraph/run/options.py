@@ -30,6 +30,7 @@ class RunOptions(TypedDict, total=False):
     keep_going: bool
     verify: float | None
     own_files: OwnFiles | None
+    locked: bool | Path | str
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +46,7 @@ class Options:
     keep_going: bool = False
     verify: float | None = None
     own_files: OwnFiles | None = None
+    locked: bool | Path | str = False
 
 
 def names_of(targets: Iterable[Handle | str] | Handle | str | None) -> list[str]:

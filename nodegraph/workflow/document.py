@@ -87,6 +87,15 @@ def parse_values(text: str, *, file: str) -> list[tuple[str, Any, Location]]:
     return values
 
 
+def parse_fields(text: str, *, file: str) -> Any:
+    """The value of YAML text; a mapping has text as keys. Raises WorkflowError if it is not well-formed, or has a key twice."""
+    reader = _Reader(file)
+    value = reader.plain(read_tree(text, file))
+    if reader.problems:
+        raise WorkflowError(reader.problems)
+    return value
+
+
 class _Reader:
     """Walks the tree of a workflow file and collects every problem instead of stopping at the first."""
 

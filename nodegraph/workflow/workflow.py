@@ -36,8 +36,9 @@ _MOST_USERS: Final = 4  # that a message lists
 class Workflow(Document):
     """A workflow: nodes by name, params, and the outputs that are wanted.
 
-    `base` is the folder that relative paths in its inputs start from. `workflow["node"]` and `workflow["node.port"]` are handles of
-    nodes, also of those that were read from a file. A call that raises leaves the workflow unchanged.
+    `base` is the folder that relative paths in its inputs start from, `file` the file that it was read from, if it was.
+    `workflow["node"]` and `workflow["node.port"]` are handles of nodes, also of those that were read from a file. A call that
+    raises leaves the workflow unchanged.
 
     A name that is taken is an error. In an interactive session and in a notebook it is replaced instead, so that a cell can run
     again.
@@ -46,6 +47,7 @@ class Workflow(Document):
     def __init__(self, name: str = "workflow", description: str = "", *, base: Path | None = None) -> None:
         super().__init__(name, description)
         self.base = Path.cwd() if base is None else base
+        self.file: Path | None = None
         self.params: Params = Params()
         self.outputs: Outputs = Outputs(self)
 
@@ -107,6 +109,7 @@ class Workflow(Document):
         changed.nodes = dict(self.nodes)
         changed.outputs.update(self.outputs)
         changed.workflows, changed.sweep, changed.unread = dict(self.workflows), self.sweep, set(self.unread)
+        changed.file = self.file
         where = _calling_line()
         for name, value in values.items():
             node, _, rest = name.partition(".")
@@ -224,7 +227,9 @@ class Workflow(Document):
         from nodegraph.workflow import document  # imports yaml, which `import nodegraph` does not need
 
         path = Path(path)
-        return cls._of(document.read(path), path.resolve().parent)
+        workflow = cls._of(document.read(path), path.resolve().parent)
+        workflow.file = path.absolute()
+        return workflow
 
     @classmethod
     def parse(cls, text: str, *, file: str = "<text>", base: Path | None = None) -> Workflow:

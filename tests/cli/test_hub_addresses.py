@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -138,3 +139,17 @@ def test_the_preview_decoder_may_be_an_address(cli, files):
     save_in_hub_cache(files / "taesd_decoder.safetensors", "org/files")
     ran = cli("run", workflow, *options)
     assert ran.exit_code == 0, ran.stderr
+
+
+def test_a_lock_file_says_what_an_address_holds(cli, files):
+    node = '{use: LoadTable, path: "hf://org/files/scenes.csv"}'
+    workflow = cli.write(f"nodegraph: 1\nnodes: {{table: {node}}}\noutputs: {{values: {{from: $table.values}}}}\n")
+    assert cli("lock", workflow).exit_code == 0
+    assert cli("run", workflow).exit_code == 0
+    lock = cli.folder / "greeting.lock.yaml"
+    digest = hashlib.sha256((files / "scenes.csv").read_bytes()).hexdigest()
+    lock.write_text(lock.read_text().replace(digest, "00" * 32))
+    ran = cli("run", workflow)
+    assert ran.exit_code == 2
+    assert f"'scenes.csv' with the SHA-256 000000000000..., as the lock file says, found {digest[:12]}" in ran.stderr
+    assert "[E113]" in ran.stderr

@@ -80,12 +80,14 @@ WANTED = {
     "vae/diffusion_pytorch_model.safetensors.index.json",
 }
 FETCH = """
+import json
+import os
 import sys
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.files.hub import fetch
 for text in sys.argv[1:]:
     try:
-        print(fetch(text))
+        print(fetch(text, json.loads(os.environ.get("EXPECTED", "{}"))))
     except CheckpointError as error:
         print(error)
 print("huggingface_hub" in sys.modules)
@@ -254,6 +256,35 @@ def test_one_damaged_file_of_a_folder_is_fetched_again_and_the_others_stay(hub, 
     assert again.files == WANTED
     downloads = [request for request in again.asked if request.startswith("GET") and "/resolve/" in request]
     assert [request.rpartition("/")[2] for request in downloads] == ["diffusion_pytorch_model.fp16.safetensors"]
+
+
+UNET = "unet/diffusion_pytorch_model.fp16.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("address", "name", "key"),
+    [
+        ("hf://org/single", "model.safetensors", "model"),
+        ("hf://org/single/model.safetensors", "model.safetensors", "model"),
+        ("hf://org/folder", UNET, UNET),
+        ("hf://org/folder/vae", *["diffusion_pytorch_model-00002-of-00002.safetensors"] * 2),
+    ],
+)
+def test_a_download_is_compared_with_the_hash_in_a_lock_file(hub, address, name, key):
+    content = {"model": b"weights", UNET: b"unet"}.get(key, b"two")
+    wrong, right = ({key: hashlib.sha256(data).hexdigest()} for data in (b"other", content))
+    for _ in range(2):  # what was refused is not found by the next run
+        output = hub.fetch(address, EXPECTED=json.dumps(wrong)).output
+        assert f"expected '{name}' with the SHA-256 {wrong[key][:12]}..., as the lock file says, found {right[key][:12]}" in output
+    fetched = Path(hub.fetch(address, EXPECTED=json.dumps(right)).output)
+    assert (fetched / name if fetched.is_dir() else fetched).read_bytes() == content
+
+
+def test_a_refused_download_leaves_the_same_file_of_another_revision(hub):
+    good = Path(hub.fetch(f"hf://org/single@{COMMIT}").output)
+    before = good.resolve().read_bytes()
+    hub.fetch("hf://org/single", EXPECTED=json.dumps({"model": "00" * 32}))
+    assert (good.resolve().read_bytes(), before) == (b"weights", b"weights")
 
 
 def test_hashes_of_git_are_checked_too(tmp_path):

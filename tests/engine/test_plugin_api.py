@@ -30,7 +30,7 @@ NAMES = """
     AUTO Backend Blocks CacheError Cancelled Choice Codec Continues CpuBackend DeviceError Entry File FileState Help Location
     NodeError NodeSpec NodegraphError NotFetchedError Numerics OnDemand OptionsOf Origin OutputError PluginError Plugins Port
     Problem Range Reads Registry Renderer Resource Run Seed SettingsError TemporaryError WorkflowError did_you_mean echo echo_json
-    events file_states hookimpl hookspec load_plugins may_fetch model_dirs node note_shared_change
+    events expected_digests file_states hookimpl hookspec load_plugins may_fetch model_dirs node note_shared_change
     replacing spec_of under write_whole
 """
 

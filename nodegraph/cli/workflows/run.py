@@ -61,6 +61,7 @@ class _Run(ExtensibleCommand):
 @cache_dir_option
 @cache_size_option
 @verify_option
+@click.option("--locked", is_flag=True, help="Run only if models, files, versions and the workflow match the lock file of FILE.")
 @click.option("--no-cache", is_flag=True, help="Do not read or write the cache on disk.")
 @device_option
 @dtype_option
@@ -83,6 +84,7 @@ def run(
     cache_dir: Path | None,
     cache_size: str | None,
     verify: float | None,
+    locked: bool,
     no_cache: bool,
     device: str,
     dtype: str,
@@ -119,5 +121,6 @@ def run(
             "out": out,
             "overwrite": overwrite,
             "verify": verify,
+            "locked": locked,
         },
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from nodegraph import Reads, Resource
-from nodegraph.plugin_api import NotFetchedError, may_fetch, under
+from nodegraph.plugin_api import NotFetchedError, expected_digests, may_fetch, under
 from nodegraph_diffusion.checkpoint import (
     Checkpoint,
     ControlNetFile,
@@ -61,8 +61,8 @@ def file_path(text: str, base: Path, wanted: Wanted | None) -> Path:
     """The file or folder that `text` names: `hf://ORGANISATION/NAME`, which is downloaded, a path relative to `base`, or a name.
 
     A name is looked up in the user's folders of models if there is nothing at such a path; `wanted` is what it should hold. Raises
-    ValueError if the download fails, if no or several models have the name, and for the name of a model on the hub without `hf://`;
-    NotFetchedError if nothing may be downloaded now.
+    ValueError if the download fails or is not what a lock file says, if no or several models have the name, and for the name of a
+    model on the hub without `hf://`; NotFetchedError if nothing may be downloaded now.
     """
     if not text.startswith(HUB):
         path = under(base, text)
@@ -78,7 +78,7 @@ def file_path(text: str, base: Path, wanted: Wanted | None) -> Path:
 
     with file_errors():
         if may_fetch():
-            return fetch(text)
+            return fetch(text, expected_digests(text))
         found = find_fetched(text)
         if found is None:
             raise NotFetchedError(f"{text} is not fetched yet; 'nodegraph run' downloads {describe_fetch(text)}")

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.files.hub_connection import require_answer, with_few_retries, without_retry_messages
 from nodegraph_diffusion.checkpoint.files.hub_errors import FORBIDDEN, LOG_IN, describe_error
-from nodegraph_diffusion.checkpoint.files.hub_hash import remove_damaged
+from nodegraph_diffusion.checkpoint.files.hub_hash import first_other, remove_damaged
 from nodegraph_diffusion.checkpoint.files.hub_incomplete import PARTS, missing_files
 from nodegraph_diffusion.checkpoint.files.hub_resume import download_resumably
 
@@ -55,15 +55,27 @@ def parse(text: str) -> Reference:
     return Reference(match["repo"], match["revision"] or "main", match["file"])
 
 
-def fetch(text: str) -> Path:
+def fetch(text: str, expected: Mapping[str, str] | None = None) -> Path:
     """The file or diffusers folder that `text` names, downloaded if it is not in the cache.
+
+    It is compared with `expected`, the SHA-256 of files by their names in the folder, or that of the single file. One that differs
+    replaces nothing: in the cache, each content has its own name.
 
     From a folder, it downloads only the files that loading needs: configs, vocabularies, and each part's safetensors, in half
     precision if that is published. Raises CheckpointError if there is nothing at the
-    address, if the network fails, and if what arrived has another hash than the hub says.
+    address, if the network fails, and if a file has another hash than the hub or `expected` says.
     """
     reference = parse(text)
-    return _find_in_cache(reference) or _download(reference)
+    fetched = _find_in_cache(reference) or _download(reference)
+    if (other := first_other(fetched, expected or {})) is not None:
+        name, wanted, found = other
+        raise CheckpointError(
+            str(reference),
+            expected=f"{name!r} with the SHA-256 {wanted[:12]}..., as the lock file says",
+            found=f"{found[:12]}...",
+            hint="The model on the hub has changed. Name the revision that was locked (hf://org/name@REVISION), or lock again.",
+        )
+    return fetched
 
 
 def find_fetched(text: str) -> Path | None:

@@ -8,10 +8,33 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 _CHUNK = 1 << 20
+
+
+def first_other(fetched: Path, expected: Mapping[str, str]) -> tuple[str, str, str] | None:
+    """A file of what was fetched that has another SHA-256 than `expected`: its name, what was expected, and what was found.
+
+    `expected` has the names of the files in a folder; that of a single file may be any. None: there is no such file.
+    """
+    files = {name: fetched / name for name in expected}
+    if fetched.is_file() and len(expected) == 1:
+        files, expected = {fetched.name: fetched}, dict.fromkeys([fetched.name], *expected.values())
+    for name, file in files.items():
+        if file.is_file() and (found := _sha256(file)) != expected[name]:
+            return name, expected[name], found
+    return None
+
+
+def _sha256(path: Path) -> str:
+    """The SHA-256 of a file of the cache, whose content was compared with its name when it was downloaded."""
+    name = path.resolve().name
+    if re.fullmatch(r"[0-9a-f]{64}", name):
+        return name
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_damaged(files: Iterable[Path]) -> list[Path]:

@@ -1,0 +1,1 @@
+"""Locks workflows, verifies them, and compares workflows, runs and outputs."""

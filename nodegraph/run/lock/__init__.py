@@ -1,0 +1,1 @@
+"""What the results of a workflow depend on, as a lock file holds it."""
