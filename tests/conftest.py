@@ -24,6 +24,7 @@ from hypothesis import settings
 
 from nodegraph.plugins import discovery
 from nodegraph.plugins.code import loads
+from nodegraph.plugins.code.code_files import CodeFiles
 from nodegraph.plugins.code.plugin_code import Code
 from tests.support.imported_modules import forget_modules_in
 
@@ -95,13 +96,14 @@ def forgotten_modules(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def digest_of_the_pack() -> Iterator[None]:
-    """Our installed pack does not change meanwhile, so its files are read once, not again for each command of a test."""
+def digests_of_the_packs() -> Iterator[None]:
+    """Our installed packs do not change meanwhile, so their files are read once, not again for each command of a test."""
+    ours = {point.value for point in _our_entry_points(group=discovery.GROUP)}
     compute = discovery._code_of
-    known = functools.cache(compute)
+    known = functools.cache(lambda name: compute(name, loads=(), files=CodeFiles()))
 
     def code_of(name: str, **options: Any) -> Code:
-        return known(name) if name == "nodegraph_nodes.plugin" else compute(name, **options)
+        return known(name) if name in ours else compute(name, **options)
 
     discovery._code_of = code_of
     yield

@@ -28,9 +28,11 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph.graph.expansion": "names flat outside scopes values switches uses expand",
     "nodegraph.node_types": "fetching on_demand port_types spec portable returned yaml_core literals signature",
-    "nodegraph.plugins": ("backend registry registered state codecs code discovery hookspecs hook_checks watched manager"),
+    "nodegraph.plugins": (
+        "backend registry registered state codecs code distributions discovery hookspecs hook_checks watched manager"
+    ),
     "nodegraph.plugins.state": "generators shared_changes locale_state number_state known_state",
-    "nodegraph.plugins.code": "libraries installed running loads hidden_loads import_scan imports plugin_code watch",
+    "nodegraph.plugins.code": "libraries installed running loads hidden_loads import_scan code_files imports plugin_code watch",
     "nodegraph.run": (
         "device known_results verification model_memory outputs options plan events stall result record lock explain tasks handle "
         "node workers scheduler session"

@@ -19,11 +19,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from nodegraph.files import file_states, parse_json
+from nodegraph.files import file_states
+from nodegraph.plugins.code.code_files import CodeFiles
 from nodegraph.plugins.code.installed import has_other_modules
 from nodegraph.plugins.code.libraries import python_version, versions_of_required
 from nodegraph.plugins.code.loads import LOADS, PLUGIN_NAMES, Load, loads_in_this_thread
 from nodegraph.plugins.code.plugin_code import Code, file_states_below, read_code
+from nodegraph.plugins.distributions import read_distribution
 from nodegraph.plugins.registry import Origin
 from nodegraph.plugins.state.locale_state import encoding_of_text
 
@@ -87,9 +89,10 @@ def find_plugins(
     Each is imported in `state`, a context manager that is entered for each import. Not `with_code`, the code of installed ones is
     not read, so they have no digest.
     """
-    yield from _from_entry_points(state, with_code=with_code)
+    files = CodeFiles()
+    yield from _from_entry_points(state, files, with_code=with_code)
     for folder in dict.fromkeys(map(_resolved, folders)):
-        yield from _from_folder(folder, state)
+        yield from _from_folder(folder, state, files)
 
 
 def _resolved(folder: Path | str) -> Path:
@@ -99,44 +102,41 @@ def _resolved(folder: Path | str) -> Path:
         return Path(folder).resolve()
 
 
-def _from_entry_points(state: AbstractContextManager[None], *, with_code: bool) -> Iterator[LoadedPlugin]:
+def _from_entry_points(state: AbstractContextManager[None], files: CodeFiles, *, with_code: bool) -> Iterator[LoadedPlugin]:
     points = {point.value: point for point in importlib.metadata.entry_points(group=GROUP)}
-    found = sorted(points.items())
-    if len(found) > 1:  # reading metadata is slow
-        found.sort(key=lambda pair: pair[1].dist is None or pair[1].dist.name != _OUR_DISTRIBUTION)
-    for value, point in found:
+    distributions = {id(point.dist): read_distribution(point.dist) for point in points.values() if point.dist is not None}
+    found = [(point, distributions.get(id(point.dist))) for _, point in sorted(points.items())]
+    found.sort(key=lambda pair: pair[1] is None or pair[1].name != _OUR_DISTRIBUTION)
+    for point, installed in found:
         started = time.perf_counter()
         name = ".".join(filter(None, (point.module.removesuffix(".plugin"), point.attr)))
-        metadata = point.dist.metadata if point.dist else None  # reading it is slow
-        version = metadata["Version"] if metadata else "0"
-        distribution: str | None = metadata["Name"] if metadata else value
-        place = f"{distribution} {version}" if metadata else value
-        url = _direct_url(point.dist) if point.dist else {}
+        version = installed.version if installed else "0"
+        distribution = installed.name if installed else point.value
+        place = f"{distribution} {version}" if installed else point.value
         try:
             position = len(LOADS)
             with state:
                 hooks = point.load()
             loads = loads_of(str(getattr(sys.modules.get(point.module), "__file__", None)), position)
             # the version identifies the code, but not after an install from a folder or a repository (PEP 610)
-            released = point.dist is not None and not url
-            requirements = metadata.get_all("Requires-Dist") if metadata else None
+            released = installed is not None and not installed.url
             if not with_code:
                 code = Code(digest="", files={})
-            elif point.dist and released:
-                code = _release(point.dist, point.module, requirements or (), loads=loads)
+            elif point.dist and installed and released:
+                code = _release(point.dist, point.module, installed.requirements, loads=loads, files=files)
             else:
-                code = _code_of(point.module, loads=loads)
+                code = _code_of(point.module, loads=loads, files=files)
         except (Exception, SystemExit) as error:  # raised by the plugin's own code
             yield replace(_unloadable(name, place, error), distribution=distribution, fatal=distribution == _OUR_DISTRIBUTION)
             continue
-        place = f"{place}, editable" if url.get("dir_info", {}).get("editable") else place
+        place = f"{place}, editable" if installed is not None and installed.is_editable else place
         digest, build = (None, code.digest) if released else (code.digest, None)
         origin = Origin(name, version, digest, place=place, build=build)
         is_ours = distribution == _OUR_DISTRIBUTION
         yield replace(_loaded(origin if is_ours else _with_encoding(origin), hooks, code, started), distribution=distribution)
 
 
-def _from_folder(folder: Path, state: AbstractContextManager[None]) -> Iterator[LoadedPlugin]:
+def _from_folder(folder: Path, state: AbstractContextManager[None], files: CodeFiles) -> Iterator[LoadedPlugin]:
     try:
         paths = sorted(folder.iterdir())
     except OSError as error:
@@ -147,9 +147,9 @@ def _from_folder(folder: Path, state: AbstractContextManager[None]) -> Iterator[
         if path.name.startswith(("_", ".")):
             continue
         if path.suffix == ".py" and path.is_file():
-            yield _load_file(path.stem, path, root=path, state=state)
+            yield _load_file(path.stem, path, root=path, state=state, files=files)
         elif (path / "__init__.py").is_file():
-            yield _load_file(path.name, path / "__init__.py", root=path, state=state)
+            yield _load_file(path.name, path / "__init__.py", root=path, state=state, files=files)
 
 
 class _FreshLoader(importlib.machinery.SourceFileLoader):
@@ -159,7 +159,7 @@ class _FreshLoader(importlib.machinery.SourceFileLoader):
         raise OSError("no bytecode")
 
 
-def _load_file(name: str, path: Path, *, root: Path, state: AbstractContextManager[None]) -> LoadedPlugin:
+def _load_file(name: str, path: Path, *, root: Path, state: AbstractContextManager[None], files: CodeFiles) -> LoadedPlugin:
     """Import `path`: the file `root`, or the `__init__.py` of the package `root`. Its name cannot hide an installed module."""
     started, started_ns = time.perf_counter(), time.time_ns()
     module_name = f"nodegraph_plugin_{name}_{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
@@ -172,7 +172,7 @@ def _load_file(name: str, path: Path, *, root: Path, state: AbstractContextManag
             module = _import_file(module_name, path)
         roots = {root: None, **_included(module)}
         loads = loads_of(str(root), position)
-        code = read_code(roots, getattr(module, EXCLUDES, ()), loads=loads)
+        code = read_code(roots, getattr(module, EXCLUDES, ()), loads=loads, files=files)
         if changed := str(root) if file_states_below(root) != before else code.changed_since(started_ns):
             code = code.unknown(changed)
     except (Exception, SystemExit) as error:  # raised by the plugin's own code
@@ -204,14 +204,14 @@ def loads_of(place: str, position: int) -> Collection[Load]:
     return known.values()
 
 
-def _code_of(name: str, *, loads: Iterable[Load] = ()) -> Code:
+def _code_of(name: str, *, loads: Iterable[Load], files: CodeFiles) -> Code:
     """The code of the package that contains the module `name`, and of the packages that it includes.
 
     If the files changed after this process imported them, the code that runs is unknown.
     """
     module = sys.modules[name]
     roots = {**_roots(name.partition(".")[0]), **_included(module)}
-    code = read_code(roots, getattr(module, EXCLUDES, ()), loads=loads)
+    code = read_code(roots, getattr(module, EXCLUDES, ()), loads=loads, files=files)
     is_first = module.__dict__.setdefault(_DIGEST, code.digest) == code.digest
     return code if is_first or code.changed is not None else code.unknown(next(iter(code.files)))
 
@@ -235,7 +235,9 @@ def _roots(name: str) -> dict[Path, str | None]:
     return {Path(spec.origin): name} if spec is not None and spec.origin else {}
 
 
-def _release(dist: importlib.metadata.Distribution, name: str, requirements: Iterable[str], *, loads: Collection[Load]) -> Code:
+def _release(
+    dist: importlib.metadata.Distribution, name: str, requirements: Iterable[str], *, loads: Collection[Load], files: CodeFiles
+) -> Code:
     """The code of an installed release that has the module `name`: the digests of its files, as they are listed in its RECORD.
 
     Two installs of one version may differ, such as a wheel that was built again. Files edited after the install are not noticed.
@@ -252,7 +254,7 @@ def _release(dist: importlib.metadata.Distribution, name: str, requirements: Ite
         sources = {path: Path(str(dist.locate_file(path))) for path in names}
         importers = {path: file for path, file in sources.items() if file.is_file()}
         excludes = getattr(module, EXCLUDES, ())
-        others = read_code(included, excludes, importers=importers, loads=loads)
+        others = read_code(included, excludes, importers=importers, loads=loads, files=files)
         parts += [others.digest] if others.files or others.is_dynamic else []
     file = getattr(module, "__file__", None)
     return Code(
@@ -265,16 +267,6 @@ def _release(dist: importlib.metadata.Distribution, name: str, requirements: Ite
         is_release=True,
         changed=others.changed,
     )
-
-
-def _direct_url(dist: importlib.metadata.Distribution) -> Mapping[str, Any]:
-    """Where a distribution was installed from, if not from a package index; empty for a released one."""
-    try:
-        text = dist.read_text("direct_url.json")
-        url = parse_json(text) if text else {}
-    except (OSError, ValueError):
-        return {}
-    return url if isinstance(url, dict) else {}
 
 
 def _loaded(origin: Origin, module: Any, code: Code, started: float) -> LoadedPlugin:

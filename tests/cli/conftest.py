@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +13,7 @@ from nodegraph.plugins import discovery
 from nodegraph.plugins.discovery import LoadedPlugin
 from tests.support.cli import GREETING, Cli, Ran
 from tests.support.plugin_folders import STUB_PLUGINS
+from tests.support.shared_plugins import share_plugins
 from tests.support.small_model import save_single_file, save_small_model
 
 
@@ -23,11 +24,11 @@ def load_file() -> Callable[..., LoadedPlugin]:
     loaded: list[LoadedPlugin] = []
     modules = {}
 
-    def load_file(name: str, path: Path, *, root: Path, state: AbstractContextManager[None]) -> LoadedPlugin:
+    def load_file(name: str, path: Path, *, root: Path, **options: Any) -> LoadedPlugin:
         if root != STUB_PLUGINS / "stub_pack":
-            return load(name, path, root=root, state=state)
+            return load(name, path, root=root, **options)
         if not loaded:
-            loaded.append(load(name, path, root=root, state=state))
+            loaded.append(load(name, path, root=root, **options))
             modules.update({name: module for name, module in sys.modules.items() if name.startswith(loaded[0].package)})
         sys.modules.update(modules)
         return loaded[0]
@@ -43,6 +44,7 @@ def stub_pack_is_imported_once(monkeypatch: pytest.MonkeyPatch, load_file: Calla
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    share_plugins(monkeypatch)
     monkeypatch.chdir(tmp_path)
     return Cli(tmp_path)
 

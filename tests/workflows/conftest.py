@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.shared_plugins import share_plugins
 from tests.support.small_model import save_small_model
 from tests.support.workspace import Workspace
 
@@ -18,6 +19,7 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def workspace(tmp_path, model, monkeypatch) -> Workspace:
+    share_plugins(monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NODEGRAPH_PLUGIN_DIR", raising=False)
     return Workspace(tmp_path, model)

@@ -7,11 +7,11 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from nodegraph.files import FileState
+from nodegraph.plugins.code.code_files import CodeFile, CodeFiles
 from nodegraph.plugins.code.import_scan import ImportScan
 from nodegraph.plugins.code.installed import (
     SUFFIXES,
@@ -35,27 +35,38 @@ class Imports:
     `has_unknown_script`: one of them is `__main__`, and the program that runs is in no file.
     """
 
-    def __init__(self, inside: Iterable[str]) -> None:
+    def __init__(self, inside: Iterable[str], files: CodeFiles) -> None:
         self.has_unknown_script = False
         self.libraries: list[str] = []
         self._seen: set[str] = set()
         self._folders: dict[str, frozenset[str]] = {}
         self._tops: dict[str, importlib.machinery.ModuleSpec | None] = {}
         self._skipped = {*inside, _ENGINE, *(sys.stdlib_module_names - hidden_standard_modules()), *sys.builtin_module_names}
+        self._files = files
         self._scan = ImportScan(self._skipped)
         self._pending = self._scan.names
-        self.add = self._scan.add
+        self._is_dynamic = False
 
     def is_dynamic(self) -> bool:
         """Whether the code that was read so far may import modules by computed names."""
-        return self._scan.is_dynamic
+        return self._is_dynamic or self._scan.is_dynamic
+
+    def add(self, source: bytes, *, package: str | None) -> None:
+        """Add what a source imports. `package` is the package of its module; None: relative imports stay inside the plugin."""
+        self._scan.add(source, package=package)
+
+    def add_all(self, sources: Sequence[tuple[CodeFile, str | None]]) -> None:
+        """Add what these sources import, each with its package. Other plugins may have the same sources."""
+        scanned = self._files.scan(sources, self._skipped)
+        self._pending += scanned.names
+        self._is_dynamic = self._is_dynamic or scanned.is_dynamic
 
     def names(self) -> frozenset[str]:
         """The names that were looked for so far, whether or not modules were found."""
         return frozenset(self._seen)
 
-    def modules(self) -> Iterator[tuple[str, str, bytes, FileState]]:
-        """Name, file, content and state of each module outside the standard library and installed distributions."""
+    def modules(self) -> Iterator[tuple[str, str, CodeFile]]:
+        """The name, path and content of each module outside the standard library and installed distributions."""
         while self._pending:
             name = self._pending.pop()
             top = name.partition(".")[0]
@@ -64,13 +75,13 @@ class Imports:
                 continue
             self._seen.add(name)
             for module, path, is_package in self._files_of(name):
-                content, state = read_file(str(path))
+                file = self._files.read(str(path))
                 if path.suffix == ".py" or name == SCRIPT:
-                    self.add(content, package=module if is_package else module.rpartition(".")[0])
+                    self.add(file.content, package=module if is_package else module.rpartition(".")[0])
                 elif not path.name.endswith(SUFFIXES):  # an archive
                     for source in sources_in_archive(path):
                         self.add(source, package=None)
-                yield module, str(path), content, state
+                yield module, str(path), file
 
     def _files_of(self, name: str) -> Iterator[tuple[str, Path, bool]]:
         """The modules that importing `name` runs and that were not seen before: the packages above it, and itself."""
@@ -153,13 +164,14 @@ class Imports:
 
 def imported_modules(names: Mapping[str, str]) -> dict[str, str]:
     """The modules that these import, directly or indirectly, outside of installed distributions. Both are names by file."""
-    imports = Imports(())
+    files = CodeFiles()
+    imports = Imports((), files)
     with contextlib.suppress(OSError):
         for path, name in names.items():
             if path.endswith(".py"):
                 package = name if os.path.basename(path) == "__init__.py" else name.rpartition(".")[0]  # noqa: PTH119
-                imports.add(read_file(path)[0], package=package or None)
-        return {str(path): module for module, path, _, _ in imports.modules()}
+                imports.add(files.read(path).content, package=package or None)
+        return {path: module for module, path, _ in imports.modules()}
     return {}
 
 
@@ -186,16 +198,3 @@ def _submodule(locations: Iterable[Path], name: str) -> tuple[Path | None, list[
         if folder.is_dir():
             return None, [folder]
     return None
-
-
-def read_file(path: str) -> tuple[bytes, FileState]:
-    """The content of a file and its state. This runs for each file of code at every start: it makes no path and file objects."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    try:
-        stat = os.fstat(descriptor)
-        content = os.read(descriptor, stat.st_size + 1)
-        while more := os.read(descriptor, 1 << 20) if len(content) > stat.st_size else b"":
-            content += more
-    finally:
-        os.close(descriptor)
-    return content, FileState.from_stat(stat)

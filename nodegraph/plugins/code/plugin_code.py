@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from nodegraph.files import CLOCK_NS, FileState, file_states
-from nodegraph.plugins.code.imports import SCRIPT, Imports, read_file
+from nodegraph.plugins.code.code_files import CodeFile, CodeFiles
+from nodegraph.plugins.code.imports import SCRIPT, Imports
 from nodegraph.plugins.code.installed import is_installed_file
 from nodegraph.plugins.code.libraries import python_version, versions_of_imported
 from nodegraph.plugins.code.loads import LOADS, Load, has_read, import_times, loaded_files
@@ -72,6 +73,7 @@ def read_code(
     *,
     importers: Mapping[str, Path] | None = None,
     loads: Iterable[Load] = (),
+    files: CodeFiles | None = None,
 ) -> Code:
     """The code of a plugin that consists of `roots`, files and folders, each with its name as a module, if it has one.
 
@@ -79,13 +81,14 @@ def read_code(
     directly or indirectly, the files with code count; of installed libraries and Python, the versions. Of `importers`, Python files
     by names below their top-level folder, only what they import counts. `loads` are modules that were loaded while the plugin was
     imported: they count, however that happened. If a module was loaded and its file was changed since, the code that runs is
-    unknown. Raises OSError if a file cannot be read.
+    unknown. `files` has those that were read for other plugins. Raises OSError if a file cannot be read.
     """
-    reader = _Reader({*(name for name in roots.values() if name and "." not in name), *map(_top_level, importers or ())})
+    inside = {*(name for name in roots.values() if name and "." not in name), *map(_top_level, importers or ())}
+    reader = _Reader(inside, files or CodeFiles())
     for root, module in roots.items():
         reader.add_root(root, module, matcher((*_NOT_CODE, *excludes)))
     for importer in (importers or {}).values():
-        reader.imports.add(read_file(str(importer))[0], package=None)
+        reader.add_importer(importer)
     reader.add_imports()
     reader.add_loads(loads)
     return reader.code(is_release=bool(importers))
@@ -94,8 +97,9 @@ def read_code(
 class _Reader:
     """Reads the code of one plugin. Modules of packages called one of `inside` are its own."""
 
-    def __init__(self, inside: Iterable[str]) -> None:
-        self.imports = Imports(inside)
+    def __init__(self, inside: Iterable[str], files: CodeFiles) -> None:
+        self.imports = Imports(inside, files)
+        self._read = files.read
         self._total = hashlib.sha256()
         self._files: dict[str, FileState | None] = {}
         self._packages: set[str] = set()
@@ -106,32 +110,36 @@ class _Reader:
         folder, above = str(root.parent), module.rpartition(".")[0] if module is not None else ""
         loaded_ns = import_times.earliest(module) if module is not None and module in sys.modules else sys.maxsize
         loaded = loaded_files(module)
+        sources: list[tuple[CodeFile, str | None]] = []
         for name in file_names(root):
             if not is_excluded(name.rpartition("/")[2]):
                 path = f"{folder}{os.sep}{name}"
-                content, state = read_file(path)
-                self._files[path] = state
-                digest = hashlib.sha256(content).hexdigest()
-                self._total.update(f"{name}\0{digest}\n".encode())
+                file = self._read(path)
+                self._files[path] = file.state
+                self._total.update(f"{name}\0{file.digest}\n".encode())
                 if path in loaded:
-                    self._compare(loaded[path], path, state, digest)
-                elif not name.endswith(".py") and state.changed_since(loaded_ns - CLOCK_NS):  # it may have been read before
+                    self._compare(loaded[path], path, file)
+                elif not name.endswith(".py") and file.state.changed_since(loaded_ns - CLOCK_NS):  # it may have been read before
                     self._changed = path
                 if name.endswith(".py"):
                     package = f"{above}.{name.rpartition('/')[0].replace('/', '.')}".strip(".") if above else None
-                    self.imports.add(content, package=package)
+                    sources.append((file, package))
+        self.imports.add_all(sources)
+
+    def add_importer(self, path: Path) -> None:
+        """Add what a source imports, but not the source itself."""
+        self.imports.add(self._read(str(path)).content, package=None)
 
     def add_imports(self) -> None:
         """Add the modules that the code imports which was added so far, directly or indirectly."""
-        for name, path, content, state in self.imports.modules():
+        for name, path, file in self.imports.modules():
             if path not in self._files:
-                digest = hashlib.sha256(content).hexdigest()
-                self._total.update(f"{name}\0{digest}\n".encode())
-                self._files[path] = state
+                self._total.update(f"{name}\0{file.digest}\n".encode())
+                self._files[path] = file.state
                 if levels := name.count(".") + path.endswith("__init__.py"):
                     self._packages.add(f"{Path(path).parents[levels - 1]}{os.sep}")
                 if name in sys.modules:
-                    self._compare(name, path, state, digest)
+                    self._compare(name, path, file)
         if self.imports.has_unknown_script:
             self._changed = SCRIPT
 
@@ -140,20 +148,22 @@ class _Reader:
         for load in loads:
             if load.path not in self._files and load.state is not None:
                 try:
-                    content, state = read_file(load.path)
+                    file = self._read(load.path)
                 except OSError:  # it was removed
-                    content, state = b"", None
-                self._files[load.path] = state
-                self._total.update(f"{load.name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
-                if state is None or not load.is_of(state):
+                    self._files[load.path] = None
+                    self._changed = load.path
+                    continue
+                self._files[load.path] = file.state
+                self._total.update(f"{load.name}\0{file.digest}\n".encode())
+                if not load.is_of(file.state):
                     self._changed = load.path
                 if load.path.endswith(".py"):
-                    self.imports.add(content, package=load.name.rpartition(".")[0])
+                    self.imports.add(file.content, package=load.name.rpartition(".")[0])
                     self.add_imports()
 
-    def _compare(self, name: str, path: str, state: FileState, digest: str) -> None:
+    def _compare(self, name: str, path: str, file: CodeFile) -> None:
         """Compare a loaded module with its file."""
-        if not has_read(name, path, state, digest):
+        if not has_read(name, path, file.state, file.digest):
             self._changed = path
 
     def code(self, *, is_release: bool) -> Code:
