@@ -15,8 +15,8 @@ from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.keys import KeyMaker, Keys
 from nodegraph.cache.store.store import Store
 from nodegraph.errors import LockError, NodegraphError, Problem, WorkflowError
+from nodegraph.gc_pause import gc_paused
 from nodegraph.graph.build import build_graph
-from nodegraph.graph.gc_pause import gc_paused
 from nodegraph.graph.graph import Graph
 from nodegraph.graph.load import load_workflow
 from nodegraph.graph.overrides import Override, all_overrides

@@ -8,7 +8,8 @@ from docs.package_diagram import Imports, children, imports
 
 LAYERS: dict[str, str] = {
     "nodegraph": (
-        "text errors terminal files settings node_types plugins workflow graph cache run engine reproduce plugin_api cli __main__"
+        "gc_pause text errors terminal files settings node_types plugins workflow graph cache run engine reproduce plugin_api cli "
+        "__main__"
     ),
     "nodegraph.cache": "dependencies file_digests key_text keys least_recently_used store snapshots results cache",
     "nodegraph.cache.store": (
@@ -24,7 +25,8 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.storage": "cache runs",
     "nodegraph.cli.workflows": "notes resolved verify_option check examples explain lock run show verify",
     "nodegraph.graph": (
-        "gc_pause graph suggest overrides expansion params read_files inputs param_types order origins composed build remarks load"
+        "graph suggest overrides expansion params read_files inputs param_types order origins composed node_checks build "
+        "remarks load"
     ),
     "nodegraph.graph.expansion": "names flat outside scopes values switches uses expand",
     "nodegraph.node_types": "fetching on_demand port_types spec portable returned yaml_core literals signature",
@@ -50,10 +52,10 @@ LAYERS: dict[str, str] = {
         "testing text tiny training recipes"
     ),
     "nodegraph_diffusion.adapters": "lora",
-    "nodegraph_diffusion.adapters.lora": "family rotations formulas patch",
+    "nodegraph_diffusion.adapters.lora": "match family rotations formulas patch",
     "nodegraph_diffusion.checkpoint": "errors families files layouts detect load write",
     "nodegraph_diffusion.checkpoint.detect": (
-        "contents embedding lora model shapes sizes controlnet sources taesd text_encoders unets folder single_file description"
+        "contents lora embedding model shapes sizes controlnet sources taesd text_encoders unets folder single_file description"
     ),
     "nodegraph_diffusion.checkpoint.files": (
         "hub_connection hub_errors hub_hash hub_incomplete hub_resume hub json_file pickle_opcodes pickle_permission "
@@ -118,7 +120,7 @@ LAYERS: dict[str, str] = {
     "nodegraph_nodes.pictures": "colours side_data files formats sheets",
     "nodegraph_nodes.trained": "codec opened",
     "nodegraph_nodes.nodes": (
-        "adapters conditioning grid guidance latent latents lists mask concat image models sigmas sampling template text"
+        "outlines adapters conditioning grid guidance latent latents lists mask concat image models sigmas sampling template text"
     ),
 }
 """The modules and packages inside each package, lowest first."""

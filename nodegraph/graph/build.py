@@ -10,8 +10,9 @@ from nodegraph.errors import Location, Problem, WorkflowError
 from nodegraph.graph.expansion.flat import FlatDocument
 from nodegraph.graph.graph import Graph, GraphNode, Input, Output, ResolvedLink, Value
 from nodegraph.graph.inputs import Inputs
+from nodegraph.graph.node_checks import NodeChecks
 from nodegraph.graph.order import in_order
-from nodegraph.graph.overrides import InputValue, Override
+from nodegraph.graph.overrides import Override
 from nodegraph.graph.params import InputValues
 from nodegraph.node_types import literals
 from nodegraph.node_types.port_types import type_name
@@ -63,6 +64,7 @@ class _Builder:
             self._check_expansion(self.expansion.flat)
         outputs = self._targets(targets) if targets else self._outputs()
         order = in_order(nodes, self.problems)
+        NodeChecks(self.inputs).run(nodes[name] for name in dict.fromkeys([*order, *nodes]))  # those in circles at the end
         if self.problems:
             raise WorkflowError(dict.fromkeys(self.problems if self.expansion is None else self._once_for_all_items()))
         params = self.input_values.resolved_params()
@@ -104,8 +106,6 @@ class _Builder:
         inputs = {port.name: built for port in spec.inputs if (built := self.inputs.resolve(node, port)) is not None}
         for port in spec.options:
             self._options(node, port, inputs)
-        if len(inputs) == len(spec.inputs):
-            self._run_check(node, spec, inputs)
         return GraphNode(name=node.name, spec=spec, origin=entry.origin, inputs=inputs, where=node.where)
 
     def _unknown_type(self, node: NodeDef) -> None:
@@ -140,27 +140,6 @@ class _Builder:
             inputs[port.name] = replace(literal, value=options)
         else:
             del inputs[port.name]
-
-    def _run_check(self, node: NodeDef, spec: NodeSpec, inputs: Mapping[str, Input]) -> None:
-        """Report what the node type's own `check` finds wrong with the literals taken together."""
-        if spec.check is None:
-            return
-        literals = {name: literal for name, literal in inputs.items() if isinstance(literal, Value)}
-        known = {name: literal.value for name, literal in literals.items() if literal.not_fetched is None}
-        try:
-            messages = list(spec.check(**known))
-        except Exception as error:  # a plugin's code
-            if len(known) < len(literals):
-                return  # it may need what is not fetched yet; the run checks again
-            message = f"the check of {spec.name} failed: {type(error).__name__}: {error} (node '{node.name}')"
-            self._problem("E116", message, node.where, f"This is a mistake in plugin '{self.types[node.name].origin.plugin}'.")
-            return
-        for message in messages:
-            about = next((name for name in inputs if message.startswith((f"{name} ", f"{name}: "))), None)
-            base = self.input_values.bases.get(node.name, self.workflow.base)
-            whole_node = InputValue(value=None, base=base, home=base, where=node.where)
-            source = whole_node if about is None else self.inputs.input_value(node, about)
-            self.problems.append(source.problem("E116", f"{message.removesuffix('.')} (node '{node.name}')"))
 
     # --- outputs and order
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.errors import Location, Problem
@@ -51,7 +52,7 @@ class Inputs:
 
     def resolve(self, node: NodeDef, port: Port) -> Input | None:
         """What `port` of `node` receives; None if there is a problem."""
-        base = self._bases.get(node.name, self._base)
+        base = self.base_of(node)
         raw = self.input_values.inputs.get((node.name, port.name))
         if raw is not None:
             return self._from_outside(node, port, raw)
@@ -65,6 +66,10 @@ class Inputs:
         self._problem("E105", message, node.where, f"Add '{port.name}: ...'." + self._made_by(port))
         return None
 
+    def base_of(self, node: NodeDef) -> Path:
+        """The folder that relative paths in a node start from."""
+        return self._bases.get(node.name, self._base)
+
     def input_value(self, node: NodeDef, input: str) -> InputValue:
         """The value of `input` of `node`, and where it was given: outside the workflow, by a param, or in its file."""
         outside = self.input_values.inputs.get((node.name, input))
@@ -73,7 +78,7 @@ class Inputs:
             return self.input_values.params[value.name]
         if isinstance(value, InputValue):
             return value
-        base = self._bases.get(node.name, self._base)
+        base = self.base_of(node)
         return outside or InputValue(value=value, base=base, home=base, where=node.location(input))
 
     def link(self, link: Link, where: Location | None, user: str) -> tuple[ResolvedLink, Port] | None:
@@ -106,7 +111,7 @@ class Inputs:
         self._resolve(node, port, port.type, InputValue(value=value, base=self._base, home=self._base, where=node.where))
 
     def check_linked(self, node: NodeDef, port: Port, value: Any) -> None:
-        """Report whether `port` could receive a value, but not whether its references exist, which is checked is_other_file."""
+        """Report whether `port` could receive a value, but not whether its references exist, which is checked elsewhere."""
         before = len(self.problems)
         self.check(node, port, value)
         self.problems[before:] = [problem for problem in self.problems[before:] if problem.code not in _OF_REFERENCES]
@@ -167,7 +172,7 @@ class Inputs:
         return self._resolve(node, port, kind, replace(raw, value=value.value))
 
     def check_others(self, node: NodeDef, port: Port, chosen: Chosen, raw: InputValue) -> None:
-        """Report which values that were not chosen a port could not receive. What they refer to is checked is_other_file."""
+        """Report which values that were not chosen a port could not receive. What they refer to is checked elsewhere."""
         before, drawn = len(self.problems), dict(self.input_values.drawn_seeds)
         resolved = dict(self.resolved)
         for other in chosen.others:

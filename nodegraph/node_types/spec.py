@@ -148,15 +148,16 @@ class Run:
         `status` is shown beside the number of the step, such as "loss 0.12".
         """
 
-    def resident(self, key: Hashable, make: Callable[[], T]) -> T:
+    def resident(self, key: Hashable, make: Callable[[], T], *, size: int = 0) -> T:
         """The result of `make()`, kept under `key` between nodes and runs: for loaded models.
 
-        A node may use it until it returns. What it returns should not hold it, but an `on_demand`.
+        A node may use it until it returns. What it returns should not hold it, but an `on_demand`. `size` is how many bytes it
+        will take on the run's device: room for them is made first.
         """
         return make()
 
-    def on_demand(self, key: Hashable, make: Callable[[], T]) -> OnDemand[T]:
-        """Stands for `resident(key, make)` in what a node returns: the value is made, or made again, when it is needed.
+    def on_demand(self, key: Hashable, make: Callable[[], T], *, size: int = 0) -> OnDemand[T]:
+        """Stands for `resident(key, make, size=size)` in what a node returns: the value is made, or made again, when it is needed.
 
         `make` may be called after the node has returned, so it should not use the `Run`, and should hold nothing large.
         """
@@ -215,7 +216,7 @@ class NodeSpec:
 
     `pure`: the same inputs give the same output. `keep`: its results are kept in the cache. `numeric`: it computes with tensors, so
     its key depends on the device and dtype, and only one such node runs on a device at a time. `run_parameter`: the parameter that
-    receives the `Run`. `check`, `foreign_names`, `timeout` (in seconds) and `retries`: see `node`.
+    receives the `Run`. `check`, `outline`, `foreign_names`, `timeout` (in seconds) and `retries`: see `node`.
     """
 
     name: str
@@ -229,6 +230,7 @@ class NodeSpec:
     numeric: bool = False
     run_parameter: str | None = None
     check: Callable[..., Iterable[str]] | None = None
+    outline: Callable[..., Mapping[str, Any]] | None = None
     foreign_names: tuple[str, ...] = ()
     timeout: float | None = None
     retries: int = 0
@@ -266,6 +268,7 @@ def node(
     keep: bool = True,
     numeric: bool = False,
     check: Callable[..., Iterable[str]] | None = None,
+    outline: Callable[..., Mapping[str, Any]] | None = None,
     foreign_names: tuple[str, ...] = (),
     timeout: float | None = None,
     retries: int = 0,
@@ -280,6 +283,7 @@ def node(
     keep: bool = True,
     numeric: bool = False,
     check: Callable[..., Iterable[str]] | None = None,
+    outline: Callable[..., Mapping[str, Any]] | None = None,
     foreign_names: tuple[str, ...] = (),
     timeout: float | None = None,
     retries: int = 0,
@@ -291,6 +295,8 @@ def node(
     result is in the cache are found without it. This is for values that are large and cheap to compute. `check(**literals)` yields
     a message for each mistake in a node's literals taken together; it receives the inputs that are literals or have their default,
     and `nodegraph check` calls it. A message that begins with the name of an input is located where that input is given.
+    `outline(**known)` returns what is known about the outputs before the node runs, by their names, such as what the header of a
+    file says. `outline` and `check` of the nodes below receive it in place of the value that the input will have.
     `foreign_names` are names of similar things in other programs: a user who looks for one of them is led to this node.
 
     A node that runs for more than `timeout` seconds fails at its next `run.step`, so it needs a parameter annotated `Run`.
@@ -308,6 +314,7 @@ def node(
             "keep": keep,
             "numeric": numeric,
             "check": check,
+            "outline": outline,
             "foreign_names": foreign_names,
             "timeout": timeout,
             "retries": retries,

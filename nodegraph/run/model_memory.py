@@ -7,9 +7,11 @@ import os
 import threading
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from nodegraph.node_types.on_demand import OnDemand
@@ -19,6 +21,11 @@ T = TypeVar("T")
 
 MAIN: Final = "cpu"
 """The device name of main memory."""
+
+Sizes = Mapping[str, int]
+"""Bytes by device."""
+
+NOTHING: Final[Sizes] = MappingProxyType({})
 
 MAX_RESIDENTS: Final = 256
 """How many values are kept, whatever their size, since that of some, such as tokenizers, is unknown."""
@@ -35,9 +42,9 @@ class _Resident:
     blocks: Blocks
     moved_from: str | None = None
 
-    def is_on(self, device: str) -> bool:
-        """Whether a block of it is in the memory of a device."""
-        return any(location == device for location, _ in self.blocks)
+    @cached_property
+    def sizes(self) -> Sizes:
+        return _sizes([self])
 
 
 class ModelMemory:
@@ -45,9 +52,10 @@ class ModelMemory:
 
     `budget` is how many bytes stay in main memory; None: half of the machine's. The backend knows the budget of an accelerator.
     When a device holds more, its least recently used value leaves it: from an accelerator to main memory, and from main
-    memory for good. The last one used stays until the next one is made. So the peak is the budget and one value, besides the
-    values that nodes use at that time. A value that was removed while a node uses it is not made a second time. The backend
-    measures values (`memory_of`) and moves them (`move`). Memory that two values share counts once.
+    memory for good. Room for a value whose size is known is made before the value is. So the peak is the budget, or the value if
+    it is larger, besides the values that nodes use at that time; one of unknown size is added to it. A value that was removed while
+    a node uses it is not made a second time. The backend measures values (`memory_of`) and moves them (`move`). Memory that two
+    values share counts once.
     """
 
     def __init__(self, backend: Backend, budget: int | None = None) -> None:
@@ -58,22 +66,22 @@ class ModelMemory:
         self._lock = threading.RLock()
         self._locks: dict[Hashable, tuple[Any, int]] = {}  # of the values that are being loaded, with their users
 
-    def get(self, scope: Hashable, key: Hashable, make: Callable[[], T]) -> T:
+    def get(self, scope: Hashable, key: Hashable, make: Callable[[], T], needs: Sizes = NOTHING) -> T:
         """The value that is kept under `key`, or else `make()`, which is kept from now on.
 
-        A value that was changed in place is not used again.
+        `needs` is how many bytes it will take, by device. A value that was changed in place is not used again.
         """
         name = (scope, key)
         with self._loading(name):
             resident = self._find(name)
             if resident is None:
-                resident = self._measure(self._load(make))
+                resident = self._measure(self._load(make, needs))
                 with self._lock:
                     self._keep(name, resident)
             value: T = resident.value
         return value
 
-    def take(self, scope: Hashable, key: Hashable, make: Callable[[], T]) -> tuple[T, bool]:
+    def take(self, scope: Hashable, key: Hashable, make: Callable[[], T], needs: Sizes = NOTHING) -> tuple[T, bool]:
         """The value under `key`, as `get` returns it, and False, if its device has room for two of its size.
 
         Otherwise a value that is made now and that nothing else has, and True: the caller may change it in place.
@@ -81,29 +89,26 @@ class ModelMemory:
         name = (scope, key)
         with self._loading(name):
             resident = self._find(name)
-            if resident is not None and not self._has_room_for_two(resident.blocks):
+            if resident is not None and not self._has_room_for_two(resident.sizes):
                 with self._lock:
                     self._remove(name)
                 resident = None
             if resident is None:
-                value = self._load(make)
-                if not self._has_room_for_two(self._backend.memory_of(value)):
-                    return value, True
-                resident = self._measure(value)
-                with self._lock:
-                    self._keep(name, resident)
+                resident = self._measure(self._load(make, needs))
+                if not self._has_room_for_two(resident.sizes):
+                    return resident.value, True
+            with self._lock:
+                self._keep(name, resident)
+                self._make_room(resident.sizes)
             return resident.value, False
 
-    def _load(self, make: Callable[[], T]) -> T:
+    def _load(self, make: Callable[[], T], needs: Sizes) -> T:
         with self._lock:
-            self._make_room(keep_last=False)
+            self._make_room(needs, keep_last=False)
         with _not_in_use():  # what it is made from need not stay
             return make()
 
-    def _has_room_for_two(self, blocks: Blocks) -> bool:
-        sizes: Counter[str] = Counter()
-        for (device, _), size in blocks.items():
-            sizes[device] += size
+    def _has_room_for_two(self, sizes: Sizes) -> bool:
         return all(2 * size <= self._budget(device) for device, size in sizes.items())
 
     @contextlib.contextmanager
@@ -140,9 +145,9 @@ class ModelMemory:
         self._residents[name] = resident
         self._make_room()
 
-    def on_demand(self, scope: Hashable, key: Hashable, make: Callable[[], T]) -> OnDemand[T]:
-        """Stands for `get(scope, key, make)`. Those of the same scope and key are equal."""
-        return _FromMemory(self, scope, key, make=make)
+    def on_demand(self, scope: Hashable, key: Hashable, make: Callable[[], T], needs: Sizes = NOTHING) -> OnDemand[T]:
+        """Stands for `get(scope, key, make, needs)`. Those of the same scope and key are equal."""
+        return _FromMemory(self, scope, key, make=make, needs=needs)
 
     def clear(self) -> None:
         """Free everything."""
@@ -174,17 +179,20 @@ class ModelMemory:
         version = self._backend.version(value) if version is None else version
         return _Resident(value, version, self._backend.memory_of(value))
 
-    def _make_room(self, *, keep_last: bool = True) -> None:
-        """Move or drop the least recently used values until each device is within its budget, with `keep_last` but for the last."""
+    def _make_room(self, needs: Sizes = NOTHING, *, keep_last: bool = True) -> None:
+        """Move or drop the least recently used values until each device has room for `needs` within its budget.
+
+        With `keep_last`, the last one stays in any case.
+        """
         while len(self._residents) > MAX_RESIDENTS:
             self._remove(next(iter(self._residents)))
         if self._removed:
             self._removed = {name: removed for name, removed in self._removed.items() if removed[0]() is not None}
         devices = _sizes(self._residents.values())
         for device in sorted(devices, key=lambda device: device == MAIN):  # main memory last: it receives values from the others
-            names = [name for name, resident in self._residents.items() if resident.is_on(device)]
+            names = [name for name, resident in self._residents.items() if device in resident.sizes]
             for name in names[:-1] if keep_last else names:
-                if _sizes(self._residents.values())[device] <= self._budget(device):
+                if _sizes(self._residents.values())[device] + needs.get(device, 0) <= self._budget(device):
                     break
                 moved = None if device == MAIN else self._backend.move(self._residents[name].value, MAIN)
                 if moved is None:
@@ -247,24 +255,24 @@ def _not_in_use() -> Iterator[None]:
 class _FromMemory(OnDemand[T]):
     """A value on demand in a `ModelMemory`. A node that runs gets the same one each time."""
 
-    __slots__ = ("_memory", "_name")
+    __slots__ = ("_memory", "_name", "_needs")
 
-    def __init__(self, memory: ModelMemory, scope: Hashable, key: Hashable, *, make: Callable[[], T]) -> None:
+    def __init__(self, memory: ModelMemory, scope: Hashable, key: Hashable, *, make: Callable[[], T], needs: Sizes) -> None:
         super().__init__(make)
-        self._memory, self._name = memory, (scope, key)
+        self._memory, self._name, self._needs = memory, (scope, key), needs
 
     def get(self) -> T:
         in_use = _in_use.get()
         value: T | None = None if in_use is None else in_use.find(self._name)
         if value is not None:
             return value
-        value = self._memory.get(*self._name, self._make)
+        value = self._memory.get(*self._name, self._make, self._needs)
         return value if in_use is None else in_use.add(self._name, value)
 
     def take(self) -> tuple[T, bool]:
         in_use = _in_use.get()
         value: T | None = None if in_use is None else in_use.find(self._name)
-        return (value, False) if value is not None else self._memory.take(*self._name, self._make)
+        return (value, False) if value is not None else self._memory.take(*self._name, self._make, self._needs)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _FromMemory) and self._memory is other._memory and self._name == other._name

@@ -15,7 +15,7 @@ from typing import Final
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.store import LostResultError, StoredValue
 from nodegraph.errors import Cancelled, NodeError, NodegraphError
-from nodegraph.graph.gc_pause import gc_paused
+from nodegraph.gc_pause import gc_paused
 from nodegraph.graph.graph import GraphNode, Output, ResolvedLink
 from nodegraph.run.events import FinishedStatus, NodeCached, NodeFailed, NodeFinished, Notice
 from nodegraph.run.node.interrupted import counted

@@ -17,7 +17,7 @@ from nodegraph.cache.keys import Keys
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.store import LostResultError, StoredValue
 from nodegraph.errors import CacheError, Cancelled, NodegraphError
-from nodegraph.graph.gc_pause import gc_paused
+from nodegraph.gc_pause import gc_paused
 from nodegraph.graph.graph import Graph, Output, ResolvedLink
 from nodegraph.run.events import Event, Notice, OutputWritten, RunFinished, RunStarted, Status
 from nodegraph.run.outputs.names import RunFacts

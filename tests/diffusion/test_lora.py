@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nodegraph_diffusion.adapters.lora.patch import patched, unmatched
+from nodegraph_diffusion.adapters.lora.match import unmatched
+from nodegraph_diffusion.adapters.lora.patch import patched
 from nodegraph_diffusion.checkpoint import CheckpointError, describe
 from nodegraph_diffusion.checkpoint.layouts.lora import parse_name
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
@@ -138,5 +139,5 @@ def test_published_layout_matches_every_key():
 )
 def test_mismatches_are_refused_before_any_change(tmp_path, tensors, message):
     with pytest.raises(CheckpointError, match=r"lora\.safetensors: expected ") as caught:
-        unmatched(describe(write(tmp_path, tensors)).lora(), "unet", small.our_unet())
+        unmatched(describe(write(tmp_path, tensors)).lora(), "unet", small.our_unet().config)
     assert message in str(caught.value)

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nodegraph_diffusion.adapters.lora.patch import patched, unmatched
+from nodegraph_diffusion.adapters.lora.match import unmatched
+from nodegraph_diffusion.adapters.lora.patch import patched
 from nodegraph_diffusion.checkpoint import CheckpointError, describe
 from tests.support import small_networks as small
 from tests.support.lora_files import CHANGE, CONV, CONV_THEIRS, DOWN, OURS, THEIRS, UP, apply, kohya, noise, shared_unet, write
@@ -180,7 +181,7 @@ def test_names_of_text_encoders_are_known(tmp_path, name, part):
     up, down = noise(128, 4, seed=1), noise(4, 128, seed=2)
     file = describe(write(tmp_path, {f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down})).lora()
     assert {part: list(modules) for part, modules in file.changes.items()} == {part: ["encoder_layers_1_self_attn_q_proj"]}
-    assert unmatched(file, part, small.our_text_encoder()) == []
+    assert unmatched(file, part, small.our_text_encoder().config) == []
 
 
 GOOD = {f"{LINEAR}.lora_up.weight": UP, f"{LINEAR}.lora_down.weight": DOWN, f"{LINEAR}.alpha": torch.tensor(4.0)}
@@ -274,7 +275,7 @@ def test_a_file_that_changes_nothing_is_refused(tmp_path, tensors, message):
 )
 def test_factors_of_wrong_shapes_are_refused_before_any_change(tmp_path, tensors):
     with pytest.raises(CheckpointError, match=r"expected .* at '.*attn2") as caught:
-        unmatched(describe(write(tmp_path, tensors)).lora(), "unet", small.our_unet())
+        unmatched(describe(write(tmp_path, tensors)).lora(), "unet", small.our_unet().config)
     assert "F32" not in str(caught.value)  # the dtype is not the cause
 
 

@@ -12,7 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from nodegraph_diffusion.adapters.lora.patch import patched, unmatched
+from nodegraph_diffusion.adapters.lora.match import unmatched
+from nodegraph_diffusion.adapters.lora.patch import patched
 from nodegraph_diffusion.checkpoint import CheckpointError, describe, load_text_encoder, load_unet
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from nodegraph_diffusion.networks.unet import UNet
@@ -113,7 +114,7 @@ def test_peft_adapters_compute_the_same_here(tmp_path, kind, plain, monkeypatch)
     expected = adapted(X, TIMESTEPS, CONTEXT).sample
     assert small.difference(expected, plain) > 0.05
     file = describe(tmp_path / "adapter").lora()
-    assert unmatched(file, "unet", unet) == []
+    assert unmatched(file, "unet", unet.config) == []
     assert small.difference(patched(unet, "unet", [(file, 1.0)])(X, TIMESTEPS, CONTEXT), expected) <= small.TOLERANCE
     assert describe(tmp_path / "adapter" / "adapter_model.safetensors").lora().options == file.options
     assert [one.name for one in file.files] == ["adapter_model.safetensors", "adapter_config.json"]
@@ -248,7 +249,7 @@ def test_kohya_names_are_read_as_by_diffusers(tmp_path, family):
 
     found, file = describe(tmp_path / "model").model(), describe(tmp_path / "kohya.safetensors").lora()
     unet = load_unet(found.unet, "cpu", torch.float32)
-    assert unmatched(file, "unet", unet) == []
+    assert unmatched(file, "unet", unet.config) == []
     prompt = "a red house"
     if family == "sdxl":
         embedding, _, pooled, _ = pipeline.encode_prompt(prompt, device="cpu", do_classifier_free_guidance=False)
@@ -259,7 +260,7 @@ def test_kohya_names_are_read_as_by_diffusers(tmp_path, family):
     plain, readers = [], []
     for name, part in zip(list(parts)[1:], found.text.parts, strict=True):
         encoder, tokenizer = load_text_encoder(part, "cpu", torch.float32), load_tokenizer(part.tokenizer)
-        assert unmatched(file, name, encoder) == []
+        assert unmatched(file, name, encoder.config) == []
         plain.append(Reader(encoder, tokenizer))
         readers.append(Reader(patched(encoder, name, [(file, 0.5)]), tokenizer))
     ours = read_prompt(readers, prompt)

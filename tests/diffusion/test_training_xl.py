@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from nodegraph_diffusion.adapters.lora.patch import unmatched
+from nodegraph_diffusion.adapters.lora.match import unmatched
 from nodegraph_diffusion.checkpoint import Checkpoint, describe, load_text_encoder, load_unet
 from nodegraph_diffusion.checkpoint.families import TEXT_PARTS
 from nodegraph_diffusion.networks.clip import CLIPTextModel
@@ -108,4 +108,4 @@ def test_loras_of_both_text_encoders_have_the_names_of_kohya(saved, tmp_path: Pa
     assert {name.split(".")[0] for name in state} == {*TEXT_PARTS}
     for name, (encoder, lora) in adapted.items():
         lora.remove()
-        assert unmatched(describe(path).lora(), name, encoder) == []
+        assert unmatched(describe(path).lora(), name, encoder.config) == []

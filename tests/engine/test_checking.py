@@ -259,6 +259,28 @@ def test_check_errors_have_the_location_of_the_input(refused):
     assert refused("  s: {use: Slice, start: 5}\n", "s.end=3") == ["w.yaml:3:3 [E116] it ends (3) before it starts (5) (node 's')."]
 
 
+def test_checks_know_what_the_nodes_above_say_about_their_outputs(check, refused):
+    assert refused("  c: {use: Cut, roll: $r, length: 11}\n  r: {use: Roll}\n") == [
+        "w.yaml:3:35 [E116] length: 11 is more than the 10 of the roll (node 'c')."
+    ]
+    chain = "  r: {use: Roll, length: 20}\n  a: {use: Cut, roll: $r, length: 15}\n  b: {use: Cut, roll: $a, length: 6}\n"
+    assert refused(chain) == ["w.yaml:5:35 [E116] length: 6 is more than the 5 of the roll (node 'b')."]
+    check(chain, "r.length=21")
+    check("  p: {use: FindPaper}\n  c: {use: Cut, roll: $p, length: 99}\n")
+
+
+def test_nothing_is_known_below_a_node_that_is_wrong(refused):
+    assert refused("  r: {use: Roll, length: 13}\n  c: {use: Cut, roll: $r, length: 99}\n") == [
+        (
+            "w.yaml:3:3 [E116] the outline of Roll failed: ZeroDivisionError: cannot foresee 13 (node 'r'). "
+            "This is a mistake in plugin 'stub_pack'."
+        ),
+    ]
+    below = "  b: {use: Cut, roll: $c, length: 99}\n"
+    assert len(refused(f"  r: {{use: Roll}}\n  c: {{use: Cut, roll: $r, length: 11}}\n{below}")) == 1
+    assert [line for line in refused(f"  c: {{use: Cut, roll: $b, length: 1}}\n{below}") if "E109" not in line] == []
+
+
 def test_checks_receive_only_valid_literals(check, refused):
     check("  s: {use: Slice, start: 5, end: $a}\n  a: {use: Add}\n")
     (message,) = refused("  s: {use: Slice, start: 5, end: x}\n")

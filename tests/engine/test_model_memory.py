@@ -87,6 +87,30 @@ def test_oversized_resident_stays_while_it_is_last(residents):
     assert residents.sizes() == {MAIN: 10}
 
 
+@pytest.mark.parametrize("get", [ModelMemory.get, lambda residents, *rest: residents.on_demand(*rest).get()])
+@pytest.mark.parametrize(("size", "before"), [(20, {MAIN: 80}), (50, {MAIN: 40}), (70, {}), (1000, {})])
+def test_room_for_a_value_of_known_size_is_made_before_it_is_made(residents, get, size, before):
+    for address, name in enumerate("ab"):
+        residents.get("scope", name, lambda name=name, address=address: Thing(name, ((address, 40),)))
+    seen = []
+    get(residents, "scope", "c", lambda: seen.append(residents.sizes()) or Thing("c", ((9, size),)), {MAIN: size})
+    assert seen == [before]
+
+
+def test_room_on_an_accelerator_is_made_by_moving_values(residents):
+    residents.get("scope", "a", lambda: Thing("a", ((1, 80),), "gpu"))
+    seen = []
+    residents.get("scope", "b", lambda: seen.append(residents.sizes()) or Thing("b", ((2, 80),), "gpu"), {"gpu": 80})
+    assert seen == [{MAIN: 80}]
+
+
+def test_a_value_to_copy_makes_room_for_its_copy(residents):
+    residents.get("scope", "old", lambda: Thing("old", ((1, 40),)))
+    residents.on_demand("scope", "a", lambda: Thing("a", ((2, 40),))).take()
+    assert residents.sizes() == {MAIN: 40}
+    assert is_kept(residents, "a")
+
+
 def test_shared_memory_counts_once(residents):
     residents.get("scope", "base", lambda: Thing("base", ((1, 60), (2, 20))))
     residents.get("scope", "patched", lambda: Thing("patched", ((1, 60), (3, 20))))

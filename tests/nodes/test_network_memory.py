@@ -191,6 +191,8 @@ def test_peak_memory_of_a_process_does_not_grow_with_the_number_of_models(models
             parameter.data.add_(0.01)  # another model, with other digests
     first, *later = peaks("1 kB", "float32", *folders)
     assert max(later) - first < size / 2
+    first, *later = peaks(f"{int(1.5 * size)} B", "float32", *folders)
+    assert max(later) - first < size / 2  # the budget has room for one: it leaves before the next one is loaded
     first, *later = peaks("10 GB", "float32", *folders)
     assert max(later) - first > 2 * size  # the measure sees networks that stay
 
@@ -220,11 +222,12 @@ def test_peak_memory_with_a_lora_is_that_of_one_network(models, tmp_path):
 @pytest.mark.large
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows reports the peak in another way")
-def test_peak_memory_of_sdxl_is_its_budget_and_one_network(tmp_path):
+def test_peak_memory_of_sdxl_is_its_budget(tmp_path):
     layout = synthetic.read_layout("sdxl-base-ldm")
     files = [synthetic.sparse(layout, tmp_path / f"model-{index}.safetensors") for index in range(2)]
     with files[1].open("r+b") as file:
         file.seek(-2, 2)
         file.write(b"\0\1")  # another model
     unet = 2 * sum(math.prod(shape) for key, shape in layout.items() if key.startswith("model.diffusion_model."))
-    assert max(peaks("1 GB", "bfloat16", *files)) < 10**9 + unet + 2**30  # a gibibyte for libraries and what is computed
+    assert 5 * 10**9 < unet < 6 * 10**9  # there is room for one
+    assert max(peaks("6 GB", "bfloat16", *files)) < 6 * 10**9 + 2**30  # a gibibyte for libraries and what is computed

@@ -20,12 +20,12 @@ class RecordingRun(Run):
     def step(self, i: int, n: int, preview: Any = None, *, status: str = "") -> None:
         self.steps.append((i, n))
 
-    def resident(self, key: Hashable, make: Callable[[], Any]) -> Any:
+    def resident(self, key: Hashable, make: Callable[[], Any], *, size: int = 0) -> Any:
         if key not in self.residents:
             self.residents[key] = make()
         return self.residents[key]
 
-    def on_demand(self, key: Hashable, make: Callable[[], Any]) -> OnDemand[Any]:
+    def on_demand(self, key: Hashable, make: Callable[[], Any], *, size: int = 0) -> OnDemand[Any]:
         return _Recorded(self, key, make)
 
     def notice(self, message: str) -> None:

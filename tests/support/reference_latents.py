@@ -34,7 +34,7 @@ class KeepingRun(Run):
     def __init__(self) -> None:
         self.networks: dict[Any, Any] = {}
 
-    def resident(self, key: Any, make: Callable[[], Any]) -> Any:
+    def resident(self, key: Any, make: Callable[[], Any], *, size: int = 0) -> Any:
         if key not in self.networks:
             self.networks[key] = make()
         return self.networks[key]

@@ -11,7 +11,7 @@ from nodegraph.graph.graph import ResolvedLink
 from nodegraph.node_types.on_demand import OnDemand
 from nodegraph.node_types.spec import Run
 from nodegraph.run.events import NodeEvent, NodeProgress, Notice
-from nodegraph.run.model_memory import InUse
+from nodegraph.run.model_memory import NOTHING, InUse, Sizes
 from nodegraph.run.node.work import WorkWatch
 from nodegraph.run.tasks.task import NodeTask, RunContext, stopped
 
@@ -83,12 +83,15 @@ class NodeRun(Run):
                 self.ended = TimeoutError(*error.args)
                 raise
 
-    def resident(self, key: Hashable, make: Callable[[], T]) -> T:
+    def resident(self, key: Hashable, make: Callable[[], T], *, size: int = 0) -> T:
         scope = self._scope()
-        return self.in_use.add((scope, key), self._context.models.get(scope, key, make))
+        return self.in_use.add((scope, key), self._context.models.get(scope, key, make, self._needs(size)))
 
-    def on_demand(self, key: Hashable, make: Callable[[], T]) -> OnDemand[T]:
-        return self._context.models.on_demand(self._scope(), key, make)
+    def on_demand(self, key: Hashable, make: Callable[[], T], *, size: int = 0) -> OnDemand[T]:
+        return self._context.models.on_demand(self._scope(), key, make, self._needs(size))
+
+    def _needs(self, size: int) -> Sizes:
+        return {self.device: size} if size else NOTHING
 
     @property
     def digest(self) -> Callable[[Path], str | None]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from nodegraph_diffusion.networks.config import HINT_WIDTHS, CLIPTextConfig, UNetConfig, VAEConfig
 
 Shape = tuple[int, ...]
 TensorShapes = dict[str, Shape]
+
+
+def count_numbers(shapes: Mapping[str, Shape]) -> int:
+    """How many numbers the tensors hold together."""
+    return sum(map(math.prod, shapes.values()))
 
 
 def unet_shapes(config: UNetConfig) -> TensorShapes:

@@ -8,9 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from nodegraph_diffusion.checkpoint import CheckpointError, EmbeddingFile, LoraFile
+from nodegraph_diffusion.checkpoint.detect.embedding import require_widths, require_widths_of_words
 from nodegraph_diffusion.checkpoint.files.mapped_file import MappedFile
-
-_OTHER_FAMILY = "It was made for another family of models; give the family's own."
 
 
 def read_inversion(inversion: EmbeddingFile, widths: Sequence[int]) -> tuple[Tensor | None, ...]:
@@ -18,27 +17,14 @@ def read_inversion(inversion: EmbeddingFile, widths: Sequence[int]) -> tuple[Ten
 
     Raises CheckpointError if no encoder has the width of the vectors, and if the file was changed since it was described.
     """
-    _require_widths(inversion.path, inversion.shapes, widths)
+    require_widths(inversion.path, inversion.shapes, widths)
     return _read(inversion.path, inversion.path, inversion.shapes, widths=widths)
 
 
 def read_bundled(file: LoraFile, widths: Sequence[int]) -> dict[str, tuple[Tensor | None, ...]]:
     """The embeddings that an adapter's file has besides, by word; otherwise as `read_inversion`."""
-    words = {}
-    for word, names in file.embeddings.items():
-        shapes = {key: file.tensors[key].shape for key in names.values()}
-        _require_widths(file.path, shapes, widths)
-        words[word] = _read(file.path, file.weights, shapes, widths=widths)
-    return words
-
-
-def _require_widths(path: Path, shapes: Mapping[str, tuple[int, ...]], widths: Sequence[int]) -> None:
-    """Raise CheckpointError unless each tensor has the width of an encoder."""
-    other = [name for name, shape in shapes.items() if shape[-1] not in widths]
-    if other:
-        expected = f"vectors of {' or '.join(map(str, dict.fromkeys(widths)))} numbers, as the model's text encoders have"
-        expected = f"{expected}, in {other[0]!r}"
-        raise CheckpointError(path, expected=expected, found=f"{shapes[other[0]][-1]}", hint=_OTHER_FAMILY)
+    require_widths_of_words(file, widths)
+    return {word: _read(file.path, file.weights, file.shapes_of_word(word), widths=widths) for word in file.embeddings}
 
 
 def _read(path: Path, weights: Path, shapes: Mapping[str, tuple[int, ...]], *, widths: Sequence[int]) -> tuple[Tensor | None, ...]:

@@ -24,6 +24,7 @@ def open_control_net(file: ControlNetFile, digest: Digest, base: UNetModel | Non
 def control_network_on_demand(control_net: ControlNetModel, run: Run) -> OnDemand[ControlNet]:
     """The network, on the run's device. This, and loading, raise ValueError if the files are damaged or were changed."""
     from nodegraph_diffusion.checkpoint import load_controlnet
+    from nodegraph_diffusion.networks.shapes import controlnet_shapes, count_numbers
 
     file, files, name = control_net.file, control_net.files, f"the ControlNet {control_net.file.path}"
     device, dtype, digest, unet = run.device, network_dtype("controlnet", run), run.digest, control_net.base
@@ -38,7 +39,8 @@ def control_network_on_demand(control_net: ControlNetModel, run: Run) -> OnDeman
 
     require_unchanged(files, name, digest)
     base_key = None if unet is None else (unet.part.weights, unet.opened.files, unet.patches)
-    return run.on_demand(("control", files, device, str(dtype), base_key), load)
+    size = count_numbers(controlnet_shapes(file.config, file.hint_widths)) * dtype.itemsize
+    return run.on_demand(("control", files, device, str(dtype), base_key), load, size=size)
 
 
 def load_control(control: Control, run: Run) -> ControlNetGuide:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from nodegraph_diffusion.checkpoint import UNetPart
+
 Kind = Literal["inpaint", "pix2pix"]
 
 _COUNTS: Final[Mapping[Kind, int]] = {"inpaint": 5, "pix2pix": 4}
@@ -25,7 +27,7 @@ def extra_channels(unet: UNetModel) -> Tensor | None:
     """
     import torch
 
-    kind = _kind(unet)
+    kind = _kind(unet.part)
     if unet.concat is not None:
         return unet.concat.values
     if kind == "inpaint":
@@ -33,10 +35,10 @@ def extra_channels(unet: UNetModel) -> Tensor | None:
     return None if kind is None else torch.zeros(1, 4, 1, 1)
 
 
-def require_kind(unet: UNetModel, kind: Kind) -> None:
+def require_kind(unet: UNetPart, kind: Kind) -> None:
     """Raise ValueError if the UNet does not have input channels of this kind."""
     if _kind(unet) != kind:
-        config = unet.part.config
+        config = unet.config
         expected = _COUNTS[kind] + config.out_channels
         raise ValueError(
             f"unet: expected a network with {expected} input channels, as one for {_PURPOSES[kind]} has, "
@@ -44,7 +46,7 @@ def require_kind(unet: UNetModel, kind: Kind) -> None:
         )
 
 
-def _kind(unet: UNetModel) -> Kind | None:
-    config = unet.part.config
+def _kind(unet: UNetPart) -> Kind | None:
+    config = unet.config
     extra = config.in_channels - config.out_channels
     return next((kind for kind, count in _COUNTS.items() if count == extra), None)

@@ -45,7 +45,7 @@ def unet_on_demand(unet: UNetModel, run: Run) -> OnDemand[UNet]:
     from nodegraph_diffusion.checkpoint import load_unet
 
     device, dtype = run.device, network_dtype("unet", run)
-    network = part_on_demand(unet.opened, run, "network", dtype=dtype, load=lambda: load_unet(unet.part, device, dtype))
+    network = network_on_demand(unet.opened, run, dtype, lambda: load_unet(unet.part, device, dtype))
     return patched_on_demand(network, unet.opened, unet.patches, run=run, dtype=dtype)
 
 
@@ -59,7 +59,16 @@ def load_vae_network(vae: VAE, run: Run) -> AutoencoderKL:
     from nodegraph_diffusion.checkpoint import load_vae
 
     device, dtype = run.device, network_dtype("vae", run)
-    return part_on_demand(vae.opened, run, "network", dtype=dtype, load=lambda: load_vae(vae.part, device, dtype)).get()
+    return network_on_demand(vae.opened, run, dtype, lambda: load_vae(vae.part, device, dtype)).get()
+
+
+def network_on_demand(opened: OpenedPart[P], run: Run, dtype: torch.dtype, load: Callable[[], T]) -> OnDemand[T]:
+    """The network of a part, without patches, that `load()` returns in `dtype`. Raises ValueError as `part_on_demand` does."""
+    from nodegraph_diffusion.checkpoint.detect.sources import part_shapes
+    from nodegraph_diffusion.networks.shapes import count_numbers
+
+    size = count_numbers(part_shapes(opened.part)) * dtype.itemsize
+    return part_on_demand(opened, run, "network", dtype=dtype, load=load, size=size)
 
 
 def patched_on_demand(
@@ -88,9 +97,11 @@ def patched_on_demand(
 
 
 def part_on_demand(
-    opened: OpenedPart[P], run: Run, what: Hashable, *, dtype: torch.dtype | None, load: Callable[[], T]
+    opened: OpenedPart[P], run: Run, what: Hashable, *, dtype: torch.dtype | None, load: Callable[[], T], size: int = 0
 ) -> OnDemand[T]:
     """The result of `load()`, which is kept in memory under `opened`, `what` and `dtype`. `load` holds nothing large.
+
+    `size` is how many bytes the result takes, if that is known.
 
     This, and loading, raise ValueError if the files are damaged or were changed since they were opened.
     """
@@ -104,4 +115,5 @@ def part_on_demand(
         return value
 
     require_unchanged(files, name, digest)
-    return run.on_demand((what, opened.part.weights, opened.part.config, files, run.device, str(dtype)), load_unchanged)
+    key = (what, opened.part.weights, opened.part.config, files, run.device, str(dtype))
+    return run.on_demand(key, load_unchanged, size=size)

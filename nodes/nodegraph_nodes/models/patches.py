@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nodegraph_nodes.model_files import Patch
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.opened_files import Digest, is_unchanged, open_files
-from nodegraph_nodes.types import TextEncoder, UNetModel
 
 if TYPE_CHECKING:
-    from nodegraph_diffusion.checkpoint import LoraFile
+    from nodegraph_diffusion.checkpoint import LoraFile, Part, TextPart, UNetPart
 
 
 def open_patch(lora: LoraFile, strength: float, digest: Digest) -> Patch:
@@ -29,22 +28,14 @@ def require_unchanged_patch(patch: Patch, digest: Digest) -> None:
         raise ValueError(f"the file {patch.lora.path} was changed during the run. Run again")
 
 
-def unused_tensors(file: LoraFile, unet: UNetModel, text_encoder: TextEncoder) -> list[str]:
+def unused_tensors(file: LoraFile, unet: UNetPart, texts: Sequence[TextPart]) -> list[str]:
     """A message for each kind of tensors of the file that do not change the model.
 
     Raises ValueError if it is for another family of models.
     """
-    from nodegraph_diffusion.adapters.lora.patch import unmatched
     from nodegraph_diffusion.checkpoint.detect.lora import Unused
-    from nodegraph_diffusion.checkpoint.load.blank_network import blank
-    from nodegraph_diffusion.networks.clip import CLIPTextModel
-    from nodegraph_diffusion.networks.unet import UNet
 
-    unused = list(file.unused)
-    with file_errors():
-        missing = {"unet": unmatched(file, "unet", blank(UNet, unet.part.config))}
-        for text in text_encoder.parts:
-            missing[text.weights.part] = unmatched(file, text.weights.part, blank(CLIPTextModel, text.config))
+    unused, missing = list(file.unused), unmatched_modules(file, [unet, *texts])
     for part, changes in file.changes.items():
         if part not in missing:
             unused.append(Unused(f"they are for {part}, which this model does not have", _names(changes.values())))
@@ -52,6 +43,17 @@ def unused_tensors(file: LoraFile, unet: UNetModel, text_encoder: TextEncoder) -
             names = _names(changes[module] for module in missing[part])
             unused.append(Unused(f"their modules of {part} do not exist in this model", names))
     return [f"{file.path.name}: {file.describe_unused(part)}" for part in unused]
+
+
+def unmatched_modules(file: LoraFile, parts: Iterable[UNetPart | TextPart]) -> dict[Part, list[str]]:
+    """The modules that the file changes and that each of the parts of a model does not have.
+
+    Raises ValueError if it is for another family of models.
+    """
+    from nodegraph_diffusion.adapters.lora.match import unmatched
+
+    with file_errors():
+        return {part.weights.part: unmatched(file, part.weights.part, part.config) for part in parts}
 
 
 def _names(changes: Iterable[Mapping[str, str]]) -> tuple[str, ...]:

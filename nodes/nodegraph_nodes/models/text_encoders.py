@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodegraph_nodes.models.opened_files import Digest, open_part
-from nodegraph_nodes.models.parts import network_dtype, part_on_demand, patched_on_demand
+from nodegraph_nodes.models.parts import network_dtype, network_on_demand, part_on_demand, patched_on_demand
 from nodegraph_nodes.types import TextEncoder
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def load_text_network(encoder: TextEncoder, run: Run, index: int = 0) -> CLIPTex
     from nodegraph_diffusion.checkpoint import load_text_encoder
 
     opened, device, dtype = encoder.opened[index], run.device, network_dtype("text_encoder", run)
-    network = part_on_demand(opened, run, "network", dtype=dtype, load=lambda: load_text_encoder(opened.part, device, dtype))
+    network = network_on_demand(opened, run, dtype, lambda: load_text_encoder(opened.part, device, dtype))
     return patched_on_demand(network, opened, encoder.patches, run=run, dtype=dtype).get()
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Annotated, NamedTuple
+from functools import partial
+from typing import Annotated, Any, NamedTuple
 
 from nodegraph import Help, Range, Reads, Run, node
-from nodegraph_diffusion.checkpoint import ControlNetFile, EmbeddingFile, LoraFile
+from nodegraph_diffusion.checkpoint import ControlNetFile, EmbeddingFile, LoraFile, TextEncoders, TextPart, UNetPart
+from nodegraph_diffusion.checkpoint.detect.embedding import require_widths, require_widths_of_words
 from nodegraph_nodes.model_files import Patch
 from nodegraph_nodes.models.control_nets import open_control_net
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.find import find_control_net, find_embedding, find_lora, notes_of
-from nodegraph_nodes.models.patches import open_patch, unused_tensors
+from nodegraph_nodes.models.patches import open_patch, unmatched_modules, unused_tensors
+from nodegraph_nodes.nodes.outlines import mistakes, passes
 from nodegraph_nodes.trained.opened import (
     embedding_file,
     lora_file,
@@ -43,7 +47,27 @@ class Adapted(NamedTuple):
     text_encoder: TextEncoder
 
 
-@node("LoadLora", foreign_names=("LoraLoader", "LoraLoaderModelOnly"))
+def _check_lora(**known: Any) -> list[str]:
+    file, unet, text = known.get("file"), known.get("unet"), known.get("text_encoder")
+    texts = text.parts if isinstance(text, TextEncoders) else ()
+    if not isinstance(file, LoraFile):
+        return []
+
+    def require_same_family() -> None:
+        unmatched_modules(file, [unet, *texts] if isinstance(unet, UNetPart) else texts)
+        if texts:
+            with file_errors():
+                require_widths_of_words(file, _widths(texts))
+
+    return mistakes(require_same_family, "file: ")
+
+
+@node(
+    "LoadLora",
+    check=_check_lora,
+    outline=passes(unet="unet", text_encoder="text_encoder"),
+    foreign_names=("LoraLoader", "LoraLoaderModelOnly"),
+)
 def load_lora(
     unet: AnyUNet,
     text_encoder: AnyTextEncoder,
@@ -61,7 +85,7 @@ def load_lora(
     Embeddings in the file become words of prompts, embedding:WORD. To apply several files, chain the nodes.
     """
     unet, text_encoder, lora = opened_unet(unet), opened_text_encoder(text_encoder), lora_file(file)
-    for message in unused_tensors(lora, unet, text_encoder):
+    for message in unused_tensors(lora, unet.part, text_encoder.parts):
         run.notice(message)
 
     def patch(strength: float) -> Patch:
@@ -75,12 +99,27 @@ def load_lora(
         from nodegraph_diffusion.text.inversion import read_bundled
 
         with file_errors():
-            words = read_bundled(lora, [part.config.width for part in text_encoder.parts])
+            words = read_bundled(lora, _widths(text_encoder.parts))
         text_encoder = replace(text_encoder, embeddings={**text_encoder.embeddings, **words})
     return Adapted(unet, text_encoder)
 
 
-@node("LoadEmbedding")
+def _widths(texts: Iterable[TextPart]) -> list[int]:
+    return [part.config.width for part in texts]
+
+
+def _check_embedding(file: object = None, text_encoder: object = None, **_: Any) -> list[str]:
+    if not isinstance(file, EmbeddingFile) or not isinstance(text_encoder, TextEncoders):
+        return []
+
+    def require_same_family() -> None:
+        with file_errors():
+            require_widths(file.path, file.shapes, _widths(text_encoder.parts))
+
+    return mistakes(require_same_family, "file: ")
+
+
+@node("LoadEmbedding", check=_check_embedding, outline=passes(output="text_encoder"))
 def load_embedding(
     text_encoder: AnyTextEncoder,
     file: Annotated[
@@ -99,11 +138,22 @@ def load_embedding(
         )
     text_encoder = opened_text_encoder(text_encoder)
     with file_errors():
-        vectors = read_inversion(embedding_file(file), [part.config.width for part in text_encoder.parts])
+        vectors = read_inversion(embedding_file(file), _widths(text_encoder.parts))
     return replace(text_encoder, embeddings={**text_encoder.embeddings, word: vectors})
 
 
-@node("LoadControlNet", foreign_names=("ControlNetLoader", "DiffControlNetLoader"))
+def _check_base(file: object = None, **known: Any) -> list[str]:
+    if isinstance(file, ControlNetFile) and "unet" in known:
+        return mistakes(partial(_require_base, file, known["unet"]))
+    return []
+
+
+@node(
+    "LoadControlNet",
+    check=_check_base,
+    outline=passes(output="file"),
+    foreign_names=("ControlNetLoader", "DiffControlNetLoader"),
+)
 def load_control_net(
     file: Annotated[
         ControlNetFile, Reads(find_control_net, by_content=True), Help("a file, a diffusers folder, or hf://organisation/name")
@@ -122,12 +172,28 @@ def load_control_net(
         file = replace(file, global_pool=global_pool)
     elif file.config_file is None and "shuffle" in file.path.name.lower():
         run.notice(f"{file.path.name}: if this is ControlNet 1.1's shuffle, give global_pool: true; the file does not say it")
-    if file.difference and unet is None:
-        raise ValueError(f"{file.path} holds differences from a UNet. Give the UNet that it was made for as 'unet'")
+    _require_base(file, unet)
     return open_control_net(file, run.digest, opened_unet(unet) if unet is not None and file.difference else None)
 
 
-@node("ApplyControlNet", foreign_names=("ControlNetApply", "ControlNetApplyAdvanced"))
+def _require_base(file: ControlNetFile, unet: object) -> None:
+    """Raise ValueError if the file holds differences from a UNet, and none is given."""
+    if file.difference and unet is None:
+        raise ValueError(f"file: {file.path} holds differences from a UNet. Give the UNet that it was made for as 'unet'")
+
+
+def _check_family(unet: object = None, control_net: object = None, **_: Any) -> list[str]:
+    if isinstance(unet, UNetPart) and isinstance(control_net, ControlNetFile):
+        return mistakes(partial(_require_same_family, control_net, unet))
+    return []
+
+
+@node(
+    "ApplyControlNet",
+    check=_check_family,
+    outline=passes(output="unet"),
+    foreign_names=("ControlNetApply", "ControlNetApplyAdvanced"),
+)
 def apply_control_net(
     unet: AnyUNet,
     control_net: AnyControlNet,
@@ -141,16 +207,16 @@ def apply_control_net(
     The effects of several ControlNets add up.
     """
     unet, control_net = opened_unet(unet), opened_control_net(control_net)
-    _require_same_family(control_net, unet)
+    _require_same_family(control_net.file, unet.part)
     if strength == 0 or start >= end:
         return unet
     control = Control(control_net=control_net, image=image, strength=strength, start=start, end=end)
     return replace(unet, controls=(*unet.controls, control))
 
 
-def _require_same_family(control_net: ControlNetModel, unet: UNetModel) -> None:
+def _require_same_family(control_net: ControlNetFile, unet: UNetPart) -> None:
     """Raise ValueError if the ControlNet was made for UNets of other sizes."""
-    found, expected = control_net.file.config, unet.part.config
+    found, expected = control_net.config, unet.config
     if any(getattr(found, size) != getattr(expected, size) for size in ("context_dim", "model_channels", "channel_mult")):
         raise ValueError(
             f"control_net: expected one for a UNet of {expected.model_channels} channels and prompts of width "

@@ -5,14 +5,26 @@ from __future__ import annotations
 import dataclasses
 
 from nodegraph import Run, node
+from nodegraph_diffusion.checkpoint import UNetPart
 from nodegraph_nodes.models.autoencoder import encode_pictures
-from nodegraph_nodes.models.extra_channels import require_kind
+from nodegraph_nodes.models.extra_channels import Kind, require_kind
 from nodegraph_nodes.nodes.mask import resize_mask
+from nodegraph_nodes.nodes.outlines import mistakes, passes
 from nodegraph_nodes.trained.opened import opened_unet, opened_vae
 from nodegraph_nodes.types import AnyUNet, AnyVAE, Concat, Image, Latent, Mask, UNetModel
 
 
-@node("ApplyInpaint", numeric=True, foreign_names=("InpaintModelConditioning",))
+def _check_kind(kind: Kind, unet: object) -> list[str]:
+    return mistakes(lambda: require_kind(unet, kind)) if isinstance(unet, UNetPart) else []
+
+
+@node(
+    "ApplyInpaint",
+    numeric=True,
+    check=lambda unet=None, **_: _check_kind("inpaint", unet),
+    outline=passes(output="unet"),
+    foreign_names=("InpaintModelConditioning",),
+)
 def apply_inpaint(unet: AnyUNet, vae: AnyVAE, image: Image, mask: Mask, run: Run = Run()) -> UNetModel:
     """Give an inpainting UNet (9 input channels) the picture and the mask.
 
@@ -22,7 +34,7 @@ def apply_inpaint(unet: AnyUNet, vae: AnyVAE, image: Image, mask: Mask, run: Run
     from nodegraph_diffusion import masks
 
     unet = opened_unet(unet)
-    require_kind(unet, "inpaint")
+    require_kind(unet.part, "inpaint")
     size = (image.pixels.shape[1], image.pixels.shape[2])
     values = resize_mask(mask, size, run).values
     hidden = encode_pictures(opened_vae(vae), Image(masks.hide(image.pixels, values)), run)
@@ -30,14 +42,19 @@ def apply_inpaint(unet: AnyUNet, vae: AnyVAE, image: Image, mask: Mask, run: Run
     return dataclasses.replace(unet, concat=Concat(channels, "inpaint"))
 
 
-@node("ApplyPix2Pix", foreign_names=("InstructPixToPixConditioning",))
+@node(
+    "ApplyPix2Pix",
+    check=lambda unet=None, **_: _check_kind("pix2pix", unet),
+    outline=passes(output="unet"),
+    foreign_names=("InstructPixToPixConditioning",),
+)
 def apply_pix2pix(unet: AnyUNet, latent: Latent) -> UNetModel:
     """Give an InstructPix2Pix UNet (8 input channels) the picture to change.
 
     The prompt says how to change it. Start from an `EmptyLatent` of the same size.
     """
     unet = opened_unet(unet)
-    require_kind(unet, "pix2pix")
+    require_kind(unet.part, "pix2pix")
     latent.require_space(unet.part.latent, "UNet sees")
     channels = latent.samples / unet.part.latent.scaling_factor
     return dataclasses.replace(unet, concat=Concat(channels, "pix2pix"))

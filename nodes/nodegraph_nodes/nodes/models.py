@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
 from nodegraph import Help, Range, Reads, Run, node
@@ -20,6 +21,7 @@ from nodegraph_nodes.models.errors import file_error_message, file_errors
 from nodegraph_nodes.models.find import find_model, find_text_encoders, find_unet, find_vae, notes_of
 from nodegraph_nodes.models.opened_files import open_part
 from nodegraph_nodes.models.text_encoders import open_text_encoder
+from nodegraph_nodes.nodes.outlines import mistakes, passes
 from nodegraph_nodes.trained.opened import opened_vae
 from nodegraph_nodes.types import VAE, AnyVAE, TextEncoder, UNetModel
 
@@ -50,9 +52,18 @@ def _check_kind(**literals: Any) -> Iterable[str]:
             yield file_error_message(error)
 
 
+def _outline_model(**known: Any) -> Mapping[str, Any]:
+    model, kind = known.get("model"), known.get("kind", "auto")
+    if not isinstance(model, Description):
+        return {}
+    found = model.model(None if kind == "auto" else kind)
+    return {"unet": found.unet, "vae": found.vae, "text_encoder": found.text}
+
+
 @node(
     "LoadModel",
     check=_check_kind,
+    outline=_outline_model,
     foreign_names=("CheckpointLoader", "CheckpointLoaderSimple", "DiffusersLoader", "ModelSamplingDiscrete"),
 )
 def load_model(
@@ -80,7 +91,7 @@ def load_model(
     )
 
 
-@node("LoadUNet", foreign_names=("UNETLoader",))
+@node("LoadUNet", outline=passes(output="unet"), foreign_names=("UNETLoader",))
 def load_unet(
     unet: Annotated[
         UNetPart,
@@ -96,7 +107,13 @@ def load_unet(
     return UNetModel(open_part(_override_training(unet, prediction, zero_snr), run.digest))
 
 
-@node("LoadVAE", foreign_names=("VAELoader",))
+def _check_latents(vae: object = None, like: object = None, **_: Any) -> list[str]:
+    if isinstance(vae, VAEPart) and isinstance(like, VAEPart):
+        return mistakes(partial(_require_same_latents, vae, like))
+    return []
+
+
+@node("LoadVAE", check=_check_latents, outline=passes(output="vae"), foreign_names=("VAELoader",))
 def load_vae(
     vae: Annotated[
         VAEPart,
@@ -123,13 +140,32 @@ def load_vae(
     size = vae.trained_size
     if like is not None:
         other = opened_vae(like)
-        _require_same_latents(vae, other)
+        _require_same_latents(vae, other.part)
         scaling, size = scaling or other.part.config.scaling_factor, other.part.sample_size
     config = vae.config if scaling is None else replace(vae.config, scaling_factor=scaling)
     return VAE(open_part(replace(vae, config=config, trained_size=size), run.digest))
 
 
-@node("LoadTextEncoder", foreign_names=("CLIPLoader", "DualCLIPLoader"))
+def _find_texts(text_encoder: Description, text_encoder_2: Description | None, kind: Kind) -> TextEncoders:
+    with file_errors():
+        if text_encoder_2 is not None:
+            return pair_text_encoders(text_encoder, text_encoder_2)
+        return text_encoder.text_encoders(None if kind == "auto" else kind)
+
+
+def _has_texts(known: Mapping[str, Any]) -> bool:
+    return {"text_encoder", "text_encoder_2"} <= known.keys()
+
+
+def _check_texts(**known: Any) -> list[str]:
+    return mistakes(lambda: _find_texts(**known)) if _has_texts(known) else []
+
+
+def _outline_texts(**known: Any) -> Mapping[str, Any]:
+    return {"output": _find_texts(**known)} if _has_texts(known) else {}
+
+
+@node("LoadTextEncoder", check=_check_texts, outline=_outline_texts, foreign_names=("CLIPLoader", "DualCLIPLoader"))
 def load_text_encoder(
     text_encoder: Annotated[
         Description,
@@ -145,11 +181,7 @@ def load_text_encoder(
     run: Run = Run(),
 ) -> TextEncoder:
     """Open text encoders to use instead of the model's own."""
-    with file_errors():
-        if text_encoder_2 is not None:
-            found = pair_text_encoders(text_encoder, text_encoder_2)
-        else:
-            found = text_encoder.text_encoders(None if kind == "auto" else kind)
+    found = _find_texts(text_encoder, text_encoder_2, kind)
     _tell_notes(found, run)
     return open_text_encoder(found, run.digest)
 
@@ -170,9 +202,9 @@ def _override_training(unet: UNetPart, prediction: Literal["auto", "eps", "v"], 
     return replace(unet, noise_schedule=schedule)
 
 
-def _require_same_latents(vae: VAEPart, like: VAE) -> None:
+def _require_same_latents(vae: VAEPart, like: VAEPart) -> None:
     """Raise ValueError if the latents of the two have another number of channels or another factor."""
-    found, expected = vae.config, like.part.config
+    found, expected = vae.config, like.config
     if (found.latent_channels, found.factor) != (expected.latent_channels, expected.factor):
         raise ValueError(
             f"vae: expected one that encodes {expected.factor}x{expected.factor} pixels into {expected.latent_channels} numbers, "

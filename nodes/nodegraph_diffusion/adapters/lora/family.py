@@ -6,14 +6,13 @@ import functools
 from collections.abc import Mapping
 from typing import get_args
 
+from nodegraph_diffusion.adapters.lora.match import AnyConfig, modules_by_name
 from nodegraph_diffusion.checkpoint.detect.lora import LoraFile
 from nodegraph_diffusion.checkpoint.families import Kind, Part
 from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import factor_shapes, kind_of
 from nodegraph_diffusion.checkpoint.layouts.adapter_shapes import Shape, check_fit
-from nodegraph_diffusion.checkpoint.layouts.lora import flat
-from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from nodegraph_diffusion.networks.config import CLIPTextConfig, UNetConfig
-from nodegraph_diffusion.networks.shapes import text_shapes, unet_shapes
+from nodegraph_diffusion.networks.shapes import TensorShapes, text_shapes, unet_shapes
 
 _UNETS: Mapping[Kind, UNetConfig] = {
     "sd1": UNetConfig(),
@@ -81,15 +80,9 @@ def _fitting(file: LoraFile, kind: Kind) -> int:
 @functools.cache
 def _weights(kind: Kind) -> Mapping[Part, Mapping[str, Shape]]:
     """The shape of each weight by part, and by every name that an adapter may have for its module."""
-    config, ending = _UNETS[kind], ".weight"
-    table = unet_modules(config)
-    unet = {}
-    for key, shape in unet_shapes(config).items():
-        module = key.removesuffix(ending)
-        if key.endswith(ending):
-            unet[flat(module)] = unet[flat(rename(module, table))] = shape
-    texts = {
-        part: {flat(key.removesuffix(ending)): shape for key, shape in text_shapes(text).items() if key.endswith(ending)}
-        for part, text in _TEXTS[kind].items()
+    networks: dict[Part, tuple[AnyConfig, TensorShapes]] = {"unet": (_UNETS[kind], unet_shapes(_UNETS[kind]))}
+    networks |= {part: (config, text_shapes(config)) for part, config in _TEXTS[kind].items()}
+    return {
+        part: {name: shapes[f"{module}.weight"] for name, module in modules_by_name(shapes, config).items()}
+        for part, (config, shapes) in networks.items()
     }
-    return {"unet": unet, **texts}

@@ -10,13 +10,10 @@ import torch
 from torch import Tensor
 
 from nodegraph_diffusion.adapters.lora.formulas import Change, changed, ia3_scales
+from nodegraph_diffusion.adapters.lora.match import misfit, modules_by_name
 from nodegraph_diffusion.checkpoint import CheckpointError, LoraFile, Part
-from nodegraph_diffusion.checkpoint.detect.lora import OTHER_FAMILY
 from nodegraph_diffusion.checkpoint.files.mapped_file import MappedFile
-from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import NUMBERS, OF_BIAS, factor_shapes, kind_of
-from nodegraph_diffusion.checkpoint.layouts.adapter_shapes import WrongShapeError, check_fit
-from nodegraph_diffusion.checkpoint.layouts.lora import flat
-from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
+from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import NUMBERS, OF_BIAS, kind_of
 from nodegraph_diffusion.checkpoint.layouts.peft_config import ModuleOptions
 from nodegraph_diffusion.checkpoint.load.blank_network import blank
 from nodegraph_diffusion.networks.clip import CLIPTextModel
@@ -33,31 +30,6 @@ class _FileChange(NamedTuple):
     roles: Mapping[str, str]
     options: ModuleOptions
     strength: float
-
-
-def unmatched(file: LoraFile, part: Part, network: UNet | CLIPTextModel) -> list[str]:
-    """The modules of `part` that the file changes and the network does not have.
-
-    Raises CheckpointError if the network has none of them, or if a change does not have the shape of its weight: then the file is
-    for a model of another family.
-    """
-    modules = _modules(network)
-    shapes = {key: tensor.shape for key, tensor in network.state_dict().items()}
-    changes = file.changes.get(part, {})
-    missing = [module for module in changes if module not in modules]
-    if changes and len(missing) == len(changes):
-        raise CheckpointError(
-            file.path,
-            expected=f"changes of modules that this model's {part} has",
-            found=f"none ({missing[0]}, ...)",
-            hint=OTHER_FAMILY,
-        )
-    for module, roles in changes.items():
-        if module in modules:
-            _check_bias(file, module, roles, shapes.get(f"{modules[module]}.bias"))
-            if kind_of(roles) is not None:
-                _check_shape(file, roles, shapes[f"{modules[module]}.weight"])
-    return missing
 
 
 def patched(network: Network, part: Part, files: Sequence[tuple[LoraFile, float]]) -> Network:
@@ -77,7 +49,7 @@ def patch_in_place(network: Network, part: Part, files: Sequence[tuple[LoraFile,
     network's dtype; those of a text encoder are rounded to float16 first, because ComfyUI keeps text encoders in float16 and files
     are tuned by its pictures. Raises CheckpointError if a file was changed since it was described.
     """
-    modules = _modules(network)
+    modules = modules_by_name(network.state_dict(), network.config)
     with ExitStack() as stack:
         changes: dict[str, list[_FileChange]] = {}
         for file, strength in files:
@@ -128,49 +100,10 @@ def _change(values: dict[str, Tensor], layer: torch.nn.Module, of_file: _FileCha
         try:
             values["weight"] = changed(value("weight"), change, strength)
         except ValueError as error:
-            raise _misfit(of_file.file, roles, error) from error
+            raise misfit(of_file.file, roles, error) from error
     rank = len(tensors["down"]) if "down" in tensors else None
     if "set_bias" in tensors:
         values["bias"] = torch.lerp(value("bias"), tensors["set_bias"], strength)
     for role, times in (("bias", 1.0), ("up_bias", change.scaling(rank))):
         if role in tensors:
             values["bias"] = value("bias") + strength * times * tensors[role]
-
-
-def _check_bias(file: LoraFile, module: str, roles: Mapping[str, str], bias: torch.Size | None) -> None:
-    for role in OF_BIAS:
-        if role in roles and (bias is None or file.tensors[roles[role]].shape != tuple(bias)):
-            has = "none" if bias is None else f"one of {bias[0]}"
-            raise CheckpointError(
-                file.path,
-                expected=f"a change of the bias that {module!r} has: {has}",
-                found=f"one of {'x'.join(map(str, file.tensors[roles[role]].shape))}",
-                hint=OTHER_FAMILY,
-            )
-
-
-def _check_shape(file: LoraFile, roles: Mapping[str, str], weight: torch.Size) -> None:
-    """Raise CheckpointError unless the change of a module fits its weight."""
-    try:
-        check_fit(tuple(weight), factor_shapes(roles, file.tensors))
-    except ValueError as error:
-        raise _misfit(file, roles, error) from error
-
-
-def _misfit(file: LoraFile, roles: Mapping[str, str], error: ValueError) -> CheckpointError:
-    """The error for a change that `changed` refuses."""
-    first = next(iter(roles.values()))
-    if isinstance(error, WrongShapeError):
-        return CheckpointError(file.path, expected=f"{error.expected} at {first!r}", found=error.found, hint=OTHER_FAMILY)
-    hint = "The file is damaged, or was made for another family of models."
-    return CheckpointError(file.path, expected=f"a change that fits at {first!r}", found=f"another: {error}", hint=hint)
-
-
-def _modules(network: UNet | CLIPTextModel) -> dict[str, str]:
-    """Our modules that have weights, by every name that an adapter's file may have for them, joined by underscores."""
-    names = [key.removesuffix(".weight") for key in network.state_dict() if key.endswith(".weight")]
-    modules = {flat(module): module for module in names}
-    if isinstance(network, UNet):
-        table = unet_modules(network.config)
-        modules |= {flat(rename(module, table)): module for module in names}
-    return modules

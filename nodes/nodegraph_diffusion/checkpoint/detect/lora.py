@@ -54,9 +54,8 @@ class LoraFile:
     """The changes in an adapter's file: for each part of a model and each module, the names of its tensors by their roles.
 
     `options` are, by part and module, what the trainer's config says. `numbers` are those of the tensors that hold one, such as
-    alphas. `embeddings` are vectors for words of prompts: by word, the
-    names of their tensors by those that they have in a file of one word. `files` are all files that affect the result, in a fixed
-    order.
+    alphas. `embeddings` are vectors for words of prompts: by word, the names of their tensors by those that they have in a file of
+    one word. `files` are all files that affect the result, in a fixed order.
     """
 
     path: Path
@@ -73,6 +72,10 @@ class LoraFile:
     def notes(self) -> tuple[str, ...]:
         """What is not used, whatever the model is."""
         return tuple(self.describe_unused(part) for part in self.unused)
+
+    def shapes_of_word(self, word: str) -> dict[str, tuple[int, ...]]:
+        """The shapes of the vectors for a word, by the names of their tensors."""
+        return {key: self.tensors[key].shape for key in self.embeddings[word].values()}
 
     def describe_unused(self, unused: Unused) -> str:
         """One sentence about tensors that are not used."""

@@ -85,14 +85,17 @@ def verify(found: Checkpoint | UNetPart | VAEPart | TextEncoders) -> None:
         checked(part, headers)
 
 
+def part_shapes(part: AnyPart) -> TensorShapes:
+    """The tensors of the network of a part, by our names."""
+    if isinstance(part, UNetPart):
+        return unet_shapes(part.config)
+    return vae_shapes(part.config) if isinstance(part, VAEPart) else text_shapes(part.config)
+
+
 def part_sources(part: AnyPart, headers: Sequence[Header]) -> Sources:
     """The sources of a part of a model. Raises CheckpointError if a tensor is missing, unknown or wrong."""
     weights = part.weights
-    if isinstance(part, UNetPart):
-        expected = unet_shapes(part.config)
-    else:
-        expected = vae_shapes(part.config) if isinstance(part, VAEPart) else text_shapes(part.config)
-    return find_sources(expected, headers, name=weights.part, prefix=weights.prefix, pieces_of=_pieces(part))
+    return find_sources(part_shapes(part), headers, name=weights.part, prefix=weights.prefix, pieces_of=_pieces(part))
 
 
 def controlnet_sources(file: ControlNetFile, header: Header) -> Sources:

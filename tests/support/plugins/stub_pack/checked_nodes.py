@@ -82,3 +82,38 @@ def add(a: int = 0, b: int = 0) -> int:
 def slice_(start: int = 0, end: int = 10, blob: Blob | None = None) -> Blob:
     """Takes inputs that can be wrong together although each is right."""
     return Blob()
+
+
+class Paper:
+    """A value without a codec, whose length may be known before a node makes it."""
+
+
+def outline_roll(length: int | None = None) -> dict[str, int]:
+    """What is known about a roll before it runs: its length. It fails for one value: 13."""
+    if length == 13:
+        raise ZeroDivisionError("cannot foresee 13")
+    return {} if length is None else {"output": length}
+
+
+@node("Roll", outline=outline_roll)
+def roll(length: int = 10) -> Paper:
+    """Returns paper whose length is known before it runs."""
+    return Paper()
+
+
+def check_cut(roll: int | None = None, length: int = 0) -> Iterator[str]:
+    """Check a literal against what is known about a value that arrives over a link."""
+    if roll is not None and length > roll:
+        yield f"length: {length} is more than the {roll} of the roll"
+
+
+@node("FindPaper")
+def find_paper() -> Paper:
+    """Returns paper of which nothing is known before it runs."""
+    return Paper()
+
+
+@node("Cut", check=check_cut, outline=lambda roll=None, length=0: {} if roll is None else {"output": roll - length})
+def cut(roll: Paper, length: int) -> Paper:
+    """Takes paper whose length may be known, and returns a shorter piece."""
+    return roll
