@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,7 +34,7 @@ from nodegraph.run.options import Options, RunOptions, WorkflowSource, names_of,
 from nodegraph.run.outputs.names import file_names
 from nodegraph.run.outputs.own_files import OwnFiles
 from nodegraph.run.plan import Plan, make_plan
-from nodegraph.run.record import last_forms, new_run_id
+from nodegraph.run.record import last_forms, new_run_id, usual_times
 from nodegraph.run.result import Result
 from nodegraph.run.session import RunRequest, execute
 from nodegraph.run.tasks.task import CancelFlag, RunContext
@@ -200,7 +201,7 @@ class Engine:
         cancel = CancelFlag()
         with self._runs.active(cancel) as overlapped:
             request = self._request(workflow, new_run_id(), inline=True, options=options)
-            result = self._execute(request, self._context(self._emit, cancel, overlapped))
+            result = self._execute(request, self._context(self._emitter(), cancel, overlapped))
         return result_or_error(result, raise_errors)
 
     def start(self, workflow: WorkflowSource, *, raise_errors: bool = True, **options: Unpack[RunOptions]) -> RunHandle:
@@ -258,9 +259,11 @@ class Engine:
             background.end(error)
             return background
 
+        listen = self._emitter()
+
         def emit(event: Event) -> None:
             background.log.add(event)
-            self._emit(event)
+            listen(event)
 
         def work(overlapped: Callable[[], bool]) -> None:
             background.execute(lambda: self._execute(request, self._context(emit, background.cancel_flag, overlapped)))
@@ -348,6 +351,22 @@ class Engine:
 
     def _within(self, name: str) -> Path | None:
         return None if self.cache_dir is None else self.cache_dir / name
+
+    def _emitter(self) -> Callable[[Event], None]:
+        """What one run calls with its events. In a notebook they are shown below the cell, unless the program receives them."""
+        if self._on_event is not None or "IPython" not in sys.modules:
+            return self._emit
+        from nodegraph.run.display.notebook import is_notebook, notebook_progress
+
+        if not is_notebook():
+            return self._emit
+        show = notebook_progress(lambda plan: usual_times(plan, self._within("runs")))
+
+        def emit(event: Event) -> None:
+            show(event)
+            self._emit(event)
+
+        return emit
 
     def _emit(self, event: Event) -> None:
         if self._on_event is not None:

@@ -17,7 +17,7 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
     "nodegraph.cli": (
-        "failures help plugin_options completion options previews time_left counter progress running tables plugins group storage "
+        "failures help plugin_options completion options previews counter progress running tables plugins group storage "
         "workflows projects"
     ),
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
@@ -36,9 +36,10 @@ LAYERS: dict[str, str] = {
     "nodegraph.plugins.state": "generators shared_changes locale_state number_state known_state",
     "nodegraph.plugins.code": "libraries installed running loads hidden_loads import_scan code_files imports plugin_code watch",
     "nodegraph.run": (
-        "device known_results verification model_memory outputs options plan events stall result record lock explain tasks handle "
-        "node workers scheduler session"
+        "device known_results verification model_memory outputs options plan events stall display result record lock explain tasks "
+        "handle node workers scheduler session"
     ),
+    "nodegraph.run.display": "time_left values notebook",
     "nodegraph.run.node": ("interrupted process_state work node_run inputs failure call attempts stored_result outcome run_node"),
     "nodegraph.reproduce": "lock",
     "nodegraph.run.lock": "lock_file expected changes facts",
@@ -46,7 +47,10 @@ LAYERS: dict[str, str] = {
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",
     "nodegraph.settings": "names sizes files values",
-    "nodegraph.workflow": "definitions scalars text_file yaml_tree dump document presets json_schema subworkflows handles workflow",
+    "nodegraph.workflow": (
+        "definitions diagram scalars text_file yaml_tree dump document presets json_schema subworkflows handles workflow"
+    ),
+    "nodegraph.workflow.diagram": "diagram layout mermaid svg",
     "nodegraph_diffusion": (
         "masks resizing networks noise_schedule checkpoint adapters conditioning denoising options guidance schedules sampling "
         "testing text tiny training recipes"

@@ -9,7 +9,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
-from nodegraph.cli.time_left import Clock
+from nodegraph.run.display.time_left import Clock
 from nodegraph.terminal import is_terminal, write
 
 _COUNT_SECONDS = 0.1  # between two states of a counter

@@ -10,8 +10,9 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from nodegraph.cli.time_left import Clock, TimeLeft, duration
 from nodegraph.run import events
+from nodegraph.run.display.time_left import Clock, TimeLeft, duration
+from nodegraph.run.record import usual_times
 from nodegraph.terminal import echo, escaped, is_terminal
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class PlainProgress:
         match event:
             case events.RunStarted():
                 self.plan = event.plan
-                self.time_left = TimeLeft(event.plan, self.records)
+                plan = event.plan
+                self.time_left = TimeLeft(plan.names("run"), lambda: usual_times(plan, self.records))
                 self.width = max((len(name) for name, action in self.plan.actions.items() if action != "pruned"), default=0)
                 for name, seed in self.plan.graph.seeds.items():
                     self.line(f"{name} is {seed}, drawn at random")

@@ -24,13 +24,14 @@ from nodegraph.plugins.codecs import is_json
 from nodegraph.run.events import Status
 from nodegraph.run.known_results import KnownResults
 from nodegraph.run.outputs.same_file import RUN, WORKFLOW
+from nodegraph.run.plan import Plan
 from nodegraph.run.result import NodeReport
 from nodegraph.text import described
 
 FORMAT: Final = 2
 
 SEARCHED_RUNS: Final = 50
-"""How many of the latest runs are searched for the earlier form of a node."""
+"""How many of the latest runs are searched for the earlier form of a node, or for the time it took."""
 
 
 StoredForm = Mapping[str, Any]
@@ -197,3 +198,37 @@ def engine_version() -> str:
         return importlib.metadata.version("nodegraph")
     except importlib.metadata.PackageNotFoundError:
         return "0"
+
+
+def usual_times(plan: Plan, records: Path | None) -> dict[str, float]:
+    """How long each node took when it last ran; for a new node, how long another one of its type took.
+
+    `records` is the folder with the records of earlier runs. None: there are none.
+    """
+    if records is None:
+        return {}
+    by_name: dict[str, float] = {}
+    by_type: dict[str, float] = {}
+    for workflow, name, node in _recorded_nodes(records):
+        by_type.setdefault(node["type"], node["seconds"])
+        planned = plan.graph.nodes.get(name)
+        if workflow == plan.graph.workflow and planned is not None and planned.spec.name == node["type"]:
+            by_name.setdefault(name, node["seconds"])
+    types = {name: node.spec.name for name, node in plan.graph.nodes.items()}
+    return {name: by_type[kind] for name, kind in types.items() if kind in by_type} | by_name
+
+
+def _recorded_nodes(records: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The workflow, the name and the record of each node that ran, the latest first."""
+    for record in itertools.islice(read_runs(records), SEARCHED_RUNS):
+        try:
+            nodes = [
+                (record["workflow"], name, node)
+                for name, node in record["nodes"].items()
+                if node["status"] in ("ran", "verified", "differed")
+            ]
+            yield from (
+                (workflow, name, {"type": node["type"], "seconds": float(node["seconds"])}) for workflow, name, node in nodes
+            )
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue  # a damaged record

@@ -76,6 +76,13 @@ class Result:
         paths = ", ".join(map(str, itertools.islice(itertools.chain.from_iterable(self.outputs.values()), 3)))
         return f"<Result of {self.graph.workflow}: {self.status} in {self.seconds:.2f} s, {nodes}{f'; {paths}' if paths else ''}>"
 
+    def _repr_html_(self) -> str:
+        """The values of the outputs, for notebooks; those of the targets, if these were asked for instead."""
+        from nodegraph.run.display.values import values_as_html
+
+        names = dict.fromkeys(output.name for output in self.graph.outputs.values())
+        return values_as_html(repr(self).strip("<>"), [(name, functools.partial(self.__getitem__, name)) for name in names])
+
     def _named(self, status: NodeStatus) -> tuple[str, ...]:
         return tuple(name for name, report in self.nodes.items() if report.status == status)
 

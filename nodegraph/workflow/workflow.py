@@ -56,6 +56,13 @@ class Workflow(Document):
         counts = ", ".join(f"{len(things)} {noun if len(things) == 1 else f'{noun}s'}" for noun, things in sizes)
         return f"<Workflow {self.name}: {counts}>"
 
+    def _repr_svg_(self) -> str:
+        """The graph, for notebooks."""
+        from nodegraph.workflow.diagram.diagram import diagram_of
+        from nodegraph.workflow.diagram.svg import as_svg
+
+        return as_svg(diagram_of(self.nodes, [(name, output.link.node) for name, output in self.outputs.items()]), self.name)
+
     def __getitem__(self, name: str) -> Handle:
         """The handle of a node ("sampled"), or of one of its outputs ("loaded.size"). Raises KeyError if there is no such node."""
         node, _, port = name.partition(".")

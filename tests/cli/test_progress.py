@@ -12,8 +12,9 @@ import pytest
 
 from nodegraph import Engine, Workflow
 from nodegraph.cli.progress import LiveProgress, PlainProgress, progress
-from nodegraph.cli.time_left import TimeLeft, duration
 from nodegraph.run import events
+from nodegraph.run.display.time_left import TimeLeft, duration
+from nodegraph.run.record import usual_times
 from tests.support.plugin_folders import STUB_PLUGINS
 
 REMARKS = """
@@ -59,7 +60,7 @@ def test_cached_notice_is_shown_again(cli):
 
 def test_steps_of_a_long_node_are_shown_at_intervals(capsys, monkeypatch):
     clock = iter(float(k) for k in range(1000))
-    monkeypatch.setattr("nodegraph.cli.time_left.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("nodegraph.run.display.time_left.time.monotonic", lambda: next(clock))
     shown = PlainProgress()
     shown(events.NodeStarted("sampled"))
     for step in range(1, 41):
@@ -77,8 +78,12 @@ def plan_of(cli, workflow):
 def clock(monkeypatch):
     """The time in seconds, which tests set."""
     now = types.SimpleNamespace(seconds=0.0)
-    monkeypatch.setattr("nodegraph.cli.time_left.time.monotonic", lambda: now.seconds)
+    monkeypatch.setattr("nodegraph.run.display.time_left.time.monotonic", lambda: now.seconds)
     return now
+
+
+def time_left(plan, records):
+    return TimeLeft(plan.names("run"), lambda: usual_times(plan, records))
 
 
 def test_time_left_of_a_node_follows_from_its_steps(clock):
@@ -102,7 +107,7 @@ def test_time_left_of_a_run_follows_from_earlier_runs(cli, clock):
     record["nodes"]["word"]["seconds"], record["nodes"]["loud"]["seconds"] = 3.0, 60.0
     path.write_text(json.dumps(record))
     other = REMARKS.replace("hey", "you").replace("word", "first")  # a node that is new here, of a type that ran before
-    left = TimeLeft(plan_of(cli, cli.write(other)), records)
+    left = time_left(plan_of(cli, cli.write(other)), records)
     assert left.of_run() == 63
     left.started("first")
     clock.seconds += 2
@@ -117,22 +122,20 @@ def test_time_left_of_a_run_follows_from_earlier_runs(cli, clock):
 
 def test_time_left_without_records_and_with_damaged_ones(cli):
     plan = plan_of(cli, cli.write(REMARKS))
-    assert TimeLeft(plan).of_run() is None
+    assert time_left(plan, None).of_run() is None
     records = cli.folder / "runs"
     records.mkdir()
     (records / "20260101.json").write_text('{"format": 2, "workflow": "greeting", "nodes": {"word": {"status": "ran"}}}')
     (records / "20260102.json").write_text("[]")
-    assert TimeLeft(plan, records).of_run() is None
+    assert time_left(plan, records).of_run() is None
 
 
 def test_lines_say_how_long_the_run_takes(cli, capsys, clock):
     workflow = cli.write(REMARKS)
     cli("run", workflow)
     shown = PlainProgress()
-    shown.records = cli.folder / "cache" / "runs"
     plan = plan_of(cli, cli.write(REMARKS.replace("hey", "you")))
-    shown.time_left = TimeLeft(plan, shown.records)
-    shown.time_left._usual = {"loud": 100.0}
+    shown.time_left = TimeLeft(plan.names("run"), lambda: {"loud": 100.0})
     for step, seconds in ((1, 0.0), (2, 15.0)):
         clock.seconds = seconds
         shown(events.NodeProgress("word", step, 4))

@@ -513,9 +513,9 @@ def test_module_that_a_node_of_another_plugin_imports_costs_no_hit(tmp_path, wri
 
 
 def test_engine_modules_that_are_imported_while_nodes_run_are_not_recorded(monkeypatch):
-    monkeypatch.delitem(sys.modules, "nodegraph.cli.time_left", raising=False)
+    monkeypatch.delitem(sys.modules, "nodegraph.run.display.time_left", raising=False)
     watch = CodeWatch({}, places={}, start=len(LOADS), registering={})
-    importlib.import_module("nodegraph.cli.time_left")
+    importlib.import_module("nodegraph.run.display.time_left")
     assert watch.imports(()) == {}
 
 

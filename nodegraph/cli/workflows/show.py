@@ -1,4 +1,4 @@
-"""`nodegraph show`: the graph of a workflow, as text or as a Mermaid diagram."""
+"""`nodegraph show`: the graph of a workflow, as text, as a Mermaid diagram, or as SVG."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from nodegraph.text import shortened
 
 if TYPE_CHECKING:
     from nodegraph.graph.graph import Graph
-    from nodegraph.workflow.definitions import Link, NodeDef
+    from nodegraph.workflow.definitions import NodeDef
+    from nodegraph.workflow.diagram.diagram import Diagram
 
 
 @click.command(
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     epilog=epilog(
         "nodegraph show workflow.yaml",
         "nodegraph show workflow.yaml --json",
-        "nodegraph show workflow.yaml --format mermaid > graph.mmd",
+        "nodegraph show workflow.yaml --format svg > graph.svg",
         status=(DONE, WRONG_WORKFLOW),
     ),
 )
@@ -39,10 +40,10 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "mermaid"]),
+    type=click.Choice(["text", "mermaid", "svg"]),
     default="text",
     show_default=True,
-    help="Print the graph as text or as a Mermaid flowchart.",
+    help="Print the graph as text, as a Mermaid flowchart, or as a picture in SVG.",
 )
 @click.option("--resolved", is_flag=True, help="Show every value as it results, also defaults, and where it came from.")
 @set_option
@@ -79,8 +80,8 @@ def show(
         echo_json(json.dumps(resolved_object(graph) if resolved else as_object(graph)))
         return
     print_not_fetched(graph)
-    lines = as_mermaid(graph) if form == "mermaid" else resolved_text(graph) if resolved else as_text(graph)
-    for line in lines:
+    drawn = {"text": resolved_text if resolved else as_text, "mermaid": _as_mermaid, "svg": _as_svg}
+    for line in drawn[form](graph):
         echo(line)
 
 
@@ -123,19 +124,26 @@ def as_object(graph: Graph) -> dict[str, Any]:
     }
 
 
-def as_mermaid(graph: Graph) -> Iterator[str]:
-    """A Mermaid flowchart: a box for each node, an arrow for each link labelled with the input that it feeds."""
-    ids = {name: f"n{index}" for index, name in enumerate(graph.nodes)}
+def _diagram(graph: Graph) -> Diagram:
+    """The nodes as they run, and the outputs."""
+    from nodegraph.workflow.diagram.diagram import diagram_of
+
     definitions = _definitions(graph)
-    yield "flowchart TD"
-    for name, node in graph.nodes.items():
-        yield f'    {ids[name]}["{_escaped(name)}<br/><i>{_escaped(node.spec.name)}</i>"]'
-    for name in graph.nodes:
-        for port, value in definitions[name].inputs.items():
-            for link in _links(unwrapped(value)):
-                yield f'    {ids[link.node]} -- "{_escaped(port)}" --> {ids[name]}'
-    for index, (name, output) in enumerate(graph.outputs.items()):
-        yield f'    {ids[output.link.node]} --> o{index}(["{_escaped(name)}"])'
+    return diagram_of(
+        {name: definitions[name] for name in graph.nodes}, [(name, output.link.node) for name, output in graph.outputs.items()]
+    )
+
+
+def _as_mermaid(graph: Graph) -> Iterator[str]:
+    from nodegraph.workflow.diagram.mermaid import as_mermaid
+
+    return as_mermaid(_diagram(graph))
+
+
+def _as_svg(graph: Graph) -> Iterator[str]:
+    from nodegraph.workflow.diagram.svg import as_svg
+
+    yield as_svg(_diagram(graph), graph.resolved.name)
 
 
 def _list_output(graph: Graph, name: str) -> dict[str, Any]:
@@ -184,17 +192,3 @@ def _short(value: Any) -> str:
     from nodegraph.workflow.scalars import as_yaml
 
     return shortened(as_yaml(value))
-
-
-def _links(value: Any) -> Iterator[Link]:
-    from nodegraph.workflow.definitions import Link
-
-    if isinstance(value, Link):
-        yield value
-    elif isinstance(value, list):
-        for item in value:
-            yield from _links(item)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "#amp;").replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from nodegraph.run.plan import Plan
-
-_SEARCHED_RUNS: Final = 20
-"""How many of the latest records are searched for the time of a node."""
+from collections.abc import Callable, Iterable, Mapping
 
 
 class Clock:
@@ -51,14 +44,14 @@ class Clock:
 class TimeLeft:
     """The time that is left for the nodes of one run, and for the run.
 
-    `records` is the folder with the records of earlier runs, which are read when a time is first needed. None: there are none.
+    `waiting` are the nodes that will run. `usual` returns how long each node takes usually; it is called once, when a time is first
+    needed.
     """
 
-    def __init__(self, plan: Plan | None = None, records: Path | None = None) -> None:
-        self._plan, self._records = plan, records
-        self._waiting = set() if plan is None else set(plan.names("run"))
+    def __init__(self, waiting: Iterable[str] = (), usual: Callable[[], Mapping[str, float]] = dict) -> None:
+        self._waiting = set(waiting)
         self._running: dict[str, Clock] = {}
-        self._usual: Mapping[str, float] | None = None
+        self._usual = functools.cache(usual)
 
     def started(self, node: str) -> Clock:
         """A node begins to run."""
@@ -73,23 +66,17 @@ class TimeLeft:
     def of_node(self, node: str) -> float | None:
         """The seconds that a running node will still take; None if that is not known."""
         clock = self._running.get(node)
-        return None if clock is None else clock.left(self._usually().get(node))
+        return None if clock is None else clock.left(self._usual().get(node))
 
     def of_run(self) -> float | None:
         """The seconds that the run will still take, if its nodes run one after another; None if that is not known.
 
         Nodes that have never run are not counted.
         """
-        usual = self._usually()
+        usual = self._usual()
         times = [*(self.of_node(node) for node in self._running), *(usual.get(node) for node in self._waiting)]
         known = [seconds for seconds in times if seconds is not None]
         return sum(known) if known else None
-
-    def _usually(self) -> Mapping[str, float]:
-        """How long each node took when it last ran; for a new node, how long another one of its type took."""
-        if self._usual is None:
-            self._usual = {} if self._plan is None or self._records is None else _usual_times(self._plan, self._records)
-        return self._usual
 
 
 def duration(seconds: float) -> str:
@@ -99,35 +86,3 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _usual_times(plan: Plan, records: Path) -> dict[str, float]:
-    by_name: dict[str, float] = {}
-    by_type: dict[str, float] = {}
-    for workflow, name, node in _recorded_nodes(records):
-        by_type.setdefault(node["type"], node["seconds"])
-        planned = plan.graph.nodes.get(name)
-        if workflow == plan.graph.workflow and planned is not None and planned.spec.name == node["type"]:
-            by_name.setdefault(name, node["seconds"])
-    types = {name: node.spec.name for name, node in plan.graph.nodes.items()}
-    return {name: by_type[kind] for name, kind in types.items() if kind in by_type} | by_name
-
-
-def _recorded_nodes(records: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """The workflow, the name and the record of each node that ran, the latest first."""
-    import itertools
-
-    from nodegraph.run.record import read_runs
-
-    for record in itertools.islice(read_runs(records), _SEARCHED_RUNS):
-        try:
-            nodes = [
-                (record["workflow"], name, node)
-                for name, node in record["nodes"].items()
-                if node["status"] in ("ran", "verified", "differed")
-            ]
-            yield from (
-                (workflow, name, {"type": node["type"], "seconds": float(node["seconds"])}) for workflow, name, node in nodes
-            )
-        except (KeyError, TypeError, ValueError, AttributeError):
-            continue  # a damaged record
