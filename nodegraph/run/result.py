@@ -81,7 +81,7 @@ class Result:
         from nodegraph.run.display.values import values_as_html
 
         names = dict.fromkeys(output.name for output in self.graph.outputs.values())
-        return values_as_html(repr(self).strip("<>"), [(name, functools.partial(self.__getitem__, name)) for name in names])
+        return values_as_html(str(self).strip("<>"), [(name, functools.partial(self.__getitem__, name)) for name in names])
 
     def _named(self, status: NodeStatus) -> tuple[str, ...]:
         return tuple(name for name, report in self.nodes.items() if report.status == status)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from html import escape
 from typing import Any, Final
 
-from nodegraph.text import shortened
+from nodegraph.text import described
 
 _MOST_VALUES: Final = 16
 _STYLE: Final = 'style="display: inline-block; margin: 4px"'
@@ -39,7 +39,7 @@ def _flat(value: Any) -> Iterator[Any]:
 
 
 def _value(value: Any) -> str:
-    return picture(value) or f"<code>{escape(shortened(repr(value), 200))}</code>"
+    return picture(value) or f"<code>{escape(described(value))}</code>"
 
 
 def picture(value: Any) -> str | None:
