@@ -9,7 +9,7 @@ from nodegraph.errors import Location, Problem, WorkflowError
 from nodegraph.node_types.spec import MISSING
 from nodegraph.text import described
 from nodegraph.workflow.definitions import FORMAT, Document, ParamDef, written_save
-from nodegraph.workflow.scalars import as_yaml, unwritable
+from nodegraph.workflow.scalars import NONE_KEY, as_yaml, unwritable
 
 
 def dump(workflow: Document, *, all_values: bool = True) -> str:
@@ -65,10 +65,20 @@ def _unwritable(workflow: Document) -> Iterator[Problem]:
         part = unwritable(value) if value is not MISSING else None
         if part is not None:
             message = f"{what} holds {described(part)} of type {type(part).__name__}, which a file cannot hold"
-            hint = "Save it to a file, and give its path to a node that reads it."
-            if isinstance(part, str | list | tuple | dict):
-                hint = "Use text in Unicode, and fewer levels."
-            yield Problem("E110", message, where, hint)
+            yield Problem("E110", message, where, _way_out(part))
+
+
+def _way_out(part: Any) -> str:
+    """What to do about a part that a file cannot hold."""
+    if isinstance(part, str):
+        return "Give text that is Unicode."
+    if isinstance(part, list | tuple | dict):
+        return "Use fewer levels."
+    if isinstance(part, int) and unwritable(part) is not None:
+        return "Use a number with fewer digits."
+    if part is NONE_KEY or isinstance(part, int | float):
+        return "The keys of a mapping are text: write it in quotes."
+    return "Save it to a file, and give its path to a node that reads it."
 
 
 def _other_values(workflow: Document) -> Iterator[tuple[str, Any, Location | None]]:

@@ -347,23 +347,24 @@ def test_any_value_is_written_so_that_it_is_read_as_the_same_or_refused(value, w
 
 
 @pytest.mark.parametrize(
-    ("value", "found"),
+    ("value", "found", "hint"),
     [
-        ("caf\udce9", "'caf\\udce9'"),
-        ({"a": [{None: 1}]}, "the key None"),
-        ({0: 1}, "0"),
-        pytest.param(10**4300, "0x", id="huge"),
-        (nested(60), "[[["),
-        (Fraction(1, 3), "Fraction(1, 3)"),
+        ("caf\udce9", "'caf\\udce9'", "Give text that is Unicode"),
+        ({"a": [{None: 1}]}, "the key None", "The keys of a mapping are text"),
+        ({0: 1}, "0", "The keys of a mapping are text"),
+        ({1.5: 1}, "1.5", "The keys of a mapping are text"),
+        pytest.param(10**4300, "0x", "Use a number with fewer digits", id="huge"),
+        (nested(60), "[[[", "Use fewer levels"),
+        (Fraction(1, 3), "Fraction(1, 3)", "Save it to a file"),
     ],
 )
-def test_value_that_a_file_cannot_hold_is_refused(value, found):
+def test_value_that_a_file_cannot_hold_is_refused(value, found, hint):
     workflow = Workflow()
     workflow.add("T", x=value)
     with pytest.raises(WorkflowError) as caught:
         workflow.dump()
     assert f"'x' of node 't' holds {found}" in str(caught.value)
-    assert "which a file cannot hold" in str(caught.value)
+    assert f"which a file cannot hold. {hint}" in str(caught.value)
 
 
 def test_name_that_a_file_cannot_hold_is_refused():
@@ -479,7 +480,7 @@ def test_dump_is_readable():
     )
 
 
-@pytest.mark.parametrize("value", [object(), [1, {"a": b"x"}], {1: "a"}, {"a": {2, 3}}])
+@pytest.mark.parametrize("value", [object(), [1, {"a": b"x"}], {"a": {2, 3}}])
 def test_values_outside_yaml_are_refused(value):
     workflow = Workflow()
     workflow.add("T", x=value, y=value)

@@ -18,13 +18,18 @@ from nodegraph_diffusion.networks.controlnet import ControlNet
 from tests.support.adapted_models import save_models
 
 MODULE = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"  # (16, 32) in the small model
+OF_SDXL = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
 TEXT = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"  # (32, 32)
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = save_models(tmp_path_factory.mktemp("models"))
-    for name, module, rows, columns in (("other", MODULE, 640, 2048), ("other-text", TEXT, 1280, 1280)):
+    for name, module, rows, columns in (
+        ("other", MODULE, 640, 2048),
+        ("sdxl", OF_SDXL, 640, 2048),
+        ("other-text", TEXT, 1280, 1280),
+    ):
         factors = {"lora_up": torch.ones(rows, 2), "lora_down": torch.ones(2, columns)}
         save_file({f"{module}.{key}.weight": value for key, value in factors.items()}, folder / f"{name}.safetensors")
     single = describe(folder / "single.safetensors").model()
@@ -73,6 +78,13 @@ def test_lora_for_another_family(models, engine, model, lora, found):
         assert f"{lora}.safetensors: expected a change of" in problem
         assert found in problem
         assert "It was made for another family of models" in problem
+
+
+def test_the_family_that_a_lora_was_made_for_is_named(models, engine):
+    w, unet, text = opened(models, "model")
+    w.add("LoadLora", unet=unet, text_encoder=text, file=str(models / "sdxl.safetensors"))
+    (problem,) = mistakes(engine, w)
+    assert "It was made for Stable Diffusion XL; give one that was made for this model" in problem
 
 
 def test_the_model_is_known_behind_other_nodes(models, engine):

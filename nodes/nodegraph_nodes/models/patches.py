@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from nodegraph_diffusion.checkpoint import NAMES, CheckpointError
 from nodegraph_nodes.model_files import Patch
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.opened_files import Digest, is_unchanged, open_files
@@ -50,10 +51,19 @@ def unmatched_modules(file: LoraFile, parts: Iterable[UNetPart | TextPart]) -> d
 
     Raises ValueError if it is for another family of models.
     """
+    from nodegraph_diffusion.adapters.lora.family import families
     from nodegraph_diffusion.adapters.lora.match import unmatched
+    from nodegraph_diffusion.checkpoint.detect.lora import OTHER_FAMILY
 
     with file_errors():
-        return {part.weights.part: unmatched(file, part.weights.part, part.config) for part in parts}
+        try:
+            return {part.weights.part: unmatched(file, part.weights.part, part.config) for part in parts}
+        except CheckpointError as error:
+            made_for = " or ".join(NAMES[kind] for kind in families(file))
+            if error.hint != OTHER_FAMILY or not made_for:
+                raise
+            hint = f"It was made for {made_for}; give one that was made for this model."
+            raise CheckpointError(error.path, expected=error.expected, found=error.found, hint=hint) from error
 
 
 def _names(changes: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
