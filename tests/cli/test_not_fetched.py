@@ -118,7 +118,7 @@ def test_model_of_another_program_counts_only_offline(cli, models, monkeypatch):
 def test_run_fetches(cli, monkeypatch):
     asked = []
 
-    def fetch(text: str) -> Path:
+    def fetch(text: str, expected: object = None) -> Path:
         asked.append(text)
         raise CheckpointError(text, expected="a download", found="an error", hint="Check the connection.")
 
