@@ -1,13 +1,14 @@
-"""Generates the pictures of the README and of the pages with the workflows that they show: `python docs/pictures.py`."""
+"""Generates the pictures of the README and of the pages with the workflows that they show: `python docs/pictures.py [NAME ...]`."""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from nodegraph import Engine, Workflow
+from nodegraph import Engine, Workflow, sweep
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = ROOT / "workflows"
@@ -64,8 +65,31 @@ def samplers(out: Path) -> Image.Image:
     return Image.open(result.outputs["sheet"][0]).convert("RGB")
 
 
+def hires(out: Path) -> Image.Image:
+    """For docs/workflows.md: the two pictures of workflows/hires.yaml."""
+    result = Engine(cache_dir=None).run(Workflow.load(WORKFLOWS / "hires.yaml"), out=out)
+    return side_by_side([*result.outputs["small"], *result.outputs["picture"]])
+
+
+def variations(out: Path) -> Image.Image:
+    """For docs/workflows.md: the sheet of workflows/variations.yaml."""
+    result = Engine(cache_dir=None).run(Workflow.load(WORKFLOWS / "variations.yaml"), out=out)
+    return side_by_side(result.outputs["sheet"])
+
+
+def xy(out: Path) -> Image.Image:
+    """For docs/workflows.md: the sheet of the sweep in workflows/xy.yaml."""
+    sheet: Image.Image = sweep(WORKFLOWS / "xy.yaml", engine=Engine(cache_dir=None), out=out).sheet().to_pil()
+    return sheet
+
+
+PICTURES = {"inpaint": inpainted, "samplers": samplers, "mask": masks, "hires": hires, "variations": variations, "xy": xy}
+
+
 def main() -> None:
-    for name, make in (("inpaint", inpainted), ("samplers", samplers), ("mask", masks)):
+    for name, make in PICTURES.items():
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         with tempfile.TemporaryDirectory() as out:
             picture = make(Path(out))
         target = ROOT / "docs" / "images" / f"{name}.png"

@@ -15,6 +15,7 @@ from nodegraph.errors import (
     OutputError,
     PluginError,
     Problem,
+    SweepError,
     WorkflowError,
 )
 from nodegraph.node_types.spec import Choice, Continues, File, Help, OptionsOf, Range, Reads, Resource, Run, Seed, node
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from nodegraph.engine import Engine, Result, RunHandle
     from nodegraph.plugins.hookspecs import hookimpl, hookspec
     from nodegraph.reproduce.lock import lock, verify
+    from nodegraph.sweeps.run import SweepResult, sweep
     from nodegraph.workflow.workflow import Workflow
 
 __all__ = [
@@ -49,12 +51,15 @@ __all__ = [
     "Run",
     "RunHandle",
     "Seed",
+    "SweepError",
+    "SweepResult",
     "Workflow",
     "WorkflowError",
     "hookimpl",
     "hookspec",
     "lock",
     "node",
+    "sweep",
     "verify",
 ]
 
@@ -62,10 +67,12 @@ _LAZY = {
     "Engine": "engine",
     "Result": "engine",
     "RunHandle": "engine",
+    "SweepResult": "sweeps.run",
     "Workflow": "workflow.workflow",
     "hookimpl": "plugins.hookspecs",
     "hookspec": "plugins.hookspecs",
     "lock": "reproduce.lock",
+    "sweep": "sweeps.run",
     "verify": "reproduce.lock",
 }
 

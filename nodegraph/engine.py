@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
@@ -222,6 +223,13 @@ class Engine:
     def cancel(self) -> None:
         """Stop every run of this engine at its next step or node. May be called from any thread or a signal handler."""
         self._runs.cancel()
+
+    @contextlib.contextmanager
+    def sequence(self) -> Iterator[CancelFlag]:
+        """Several runs that follow each other. Yields a flag that is set if `cancel` is called meanwhile, also between two runs."""
+        cancel = CancelFlag()
+        with self._runs.sequence(cancel):
+            yield cancel
 
     def close(self) -> None:
         """Cancel the runs that go on, wait until they have ended, and free models and results in memory.

@@ -9,6 +9,7 @@
     ├── NodeError                    1    a node failed while it ran
     ├── TemporaryError               1    raised by a node: it failed, and may succeed if it runs again
     ├── OutputError                  1    a result could not be written
+    ├── SweepError                   1    points of a sweep failed; the others are done
     ├── CacheError                   1    the cache cannot do what it was asked for
     ├── WrongResultError             3    results in the cache were wrong; what was computed instead was used
     ├── Cancelled                    130  the run was stopped
@@ -105,6 +106,7 @@ class WorkflowError(NodegraphError):
         "E118": "two outputs would be written to the same file",
         "E119": "a sub-workflow cannot be used, or `each`, `repeat` or a `Switch` is wrong",
         "E120": "`--set`, `--target` or `--force` names something that does not exist",
+        "E121": "the values of a sweep (`--over`, or the section `sweep`) are wrong",
     }
 
     def __init__(self, problems: Iterable[Problem]) -> None:
@@ -171,6 +173,12 @@ class OutputError(NodegraphError):
         "E212": "a value cannot be written to a file",
         "E213": "two outputs were written to the same file",
     }
+
+
+class SweepError(NodegraphError):
+    """Points of a sweep failed. `__cause__` is the error of the first one."""
+
+    codes: ClassVar[Mapping[str, str]] = {"E231": "points of a sweep failed"}
 
 
 class CacheError(NodegraphError):

@@ -41,7 +41,7 @@ from nodegraph.node_types.spec import (
     node,
     under,
 )
-from nodegraph.plugins.backend import AUTO, Backend, Blocks, CpuBackend, Numerics, Renderer
+from nodegraph.plugins.backend import AUTO, Backend, Blocks, CpuBackend, Numerics, Renderer, SheetLabels
 from nodegraph.plugins.codecs import Codec
 from nodegraph.plugins.hookspecs import hookimpl, hookspec
 from nodegraph.plugins.manager import Plugins, load_plugins
@@ -91,6 +91,7 @@ __all__ = [
     "Run",
     "Seed",
     "SettingsError",
+    "SheetLabels",
     "TemporaryError",
     "WorkflowError",
     "did_you_mean",

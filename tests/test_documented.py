@@ -178,12 +178,15 @@ def test_public_names_are_listed():
         "Run",
         "RunHandle",
         "Seed",
+        "SweepError",
+        "SweepResult",
         "Workflow",
         "WorkflowError",
         "hookimpl",
         "hookspec",
         "lock",
         "node",
+        "sweep",
         "verify",
     ]
     assert all(getattr(nodegraph, name) for name in nodegraph.__all__)

@@ -8,8 +8,8 @@ from docs.package_diagram import Imports, children, imports
 
 LAYERS: dict[str, str] = {
     "nodegraph": (
-        "gc_pause text errors terminal files settings node_types plugins workflow graph cache run engine reproduce plugin_api cli "
-        "__main__"
+        "gc_pause text errors terminal files settings node_types plugins workflow graph cache run engine reproduce sweeps "
+        "plugin_api cli __main__"
     ),
     "nodegraph.cache": "dependencies file_digests key_text keys least_recently_used store snapshots results cache",
     "nodegraph.cache.store": (
@@ -17,13 +17,13 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
     "nodegraph.cli": (
-        "failures help plugin_options completion options previews counter progress running tables plugins group storage "
-        "workflows projects"
+        "failures help plugin_options completion options previews counter progress sweep_progress running tables plugins group "
+        "storage workflows projects"
     ),
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.projects": "checks config doctor init",
     "nodegraph.cli.storage": "cache runs",
-    "nodegraph.cli.workflows": "notes resolved verify_option check examples explain lock run show verify",
+    "nodegraph.cli.workflows": "notes resolved verify_option check examples explain lock run show verify sweep",
     "nodegraph.graph": (
         "graph suggest overrides expansion params read_files inputs param_types order origins composed node_checks build "
         "remarks load"
@@ -47,6 +47,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",
     "nodegraph.settings": "names sizes files values",
+    "nodegraph.sweeps": "axes points sheets table run",
     "nodegraph.workflow": (
         "definitions diagram scalars text_file yaml_tree dump document presets json_schema subworkflows handles workflow"
     ),
@@ -121,7 +122,7 @@ LAYERS: dict[str, str] = {
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "
         "residency backend text_encoders"
     ),
-    "nodegraph_nodes.pictures": "colours side_data files formats sheets",
+    "nodegraph_nodes.pictures": "colours side_data files formats sheets labelled_sheet",
     "nodegraph_nodes.trained": "codec opened",
     "nodegraph_nodes.nodes": (
         "outlines adapters conditioning grid guidance latent latents lists mask concat image models sigmas sampling template text"

@@ -31,10 +31,13 @@ JSON = {
     "nodegraph/cli/workflows/examples.py": "--json",
     "nodegraph/cli/workflows/explain.py": "--json",
     "nodegraph/cli/workflows/show.py": "--json",
+    "nodegraph/cli/workflows/sweep.py": "--json",
     "nodegraph/cli/workflows/verify.py": "--json",
     "nodegraph/plugins/codecs.py": "stored and exported values",
     "nodegraph/run/device.py": "digests and a memo",
     "nodegraph/run/record.py": "records",
+    "nodegraph/sweeps/run.py": "what a point is",
+    "nodegraph/sweeps/table.py": "tables and a journal",
     "nodegraph/workflow/scalars.py": "text in quotes, which YAML shares with JSON",
 }
 

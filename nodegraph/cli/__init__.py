@@ -14,6 +14,7 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "run": "workflows",
+    "sweep": "workflows",
     "check": "workflows",
     "explain": "workflows",
     "show": "workflows",

@@ -74,9 +74,10 @@ def run_in_engine(
     display: Display,
     *,
     engine_options: Mapping[str, Any],
+    shown: PlainProgress | None = None,
 ) -> T:
     """Do `work` with a new engine and the workflow that `load` returns: with progress on stderr, and stopped by signals."""
-    with progress(quiet=display.quiet, verbose=display.verbose) as shown:
+    with shown or progress(quiet=display.quiet, verbose=display.verbose) as shown:
         listeners: list[Callable[[Event], None]] = [shown]
         engine = Engine(plugins=plugins, on_event=partial(_pass_on, listeners), **engine_options)
         shown.records = None if engine.cache_dir is None else engine.cache_dir / "runs"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -23,6 +23,22 @@ class Numerics:
     device: str
     dtype: str
     name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SheetLabels:
+    """The text on a sheet of values that come row by row, `width` in each row.
+
+    `title` stands above all, `columns` above the columns, `rows` left of the rows, and `cells` at the values themselves. If there
+    are `sections`, the rows are divided into as many groups of one size, each of which has its text above it.
+    """
+
+    width: int
+    title: str = ""
+    columns: Sequence[str] = ()
+    rows: Sequence[str] = ()
+    cells: Sequence[str] = ()
+    sections: Sequence[str] = ()
 
 
 class Backend(Protocol):
@@ -98,6 +114,13 @@ class Backend(Protocol):
         be used. Loads nothing heavy before its first call.
         """
 
+    def sheet(self, values: Iterable[Any], labels: SheetLabels) -> Any:
+        """Return one value that shows all `values` with their labels. May import the library.
+
+        Each of `values` is a value of a node, a list of the paths of its files, or None for one that is missing. Raises ValueError
+        if values like these cannot be shown.
+        """
+
 
 class CpuBackend:
     """Computes on the CPU and knows no model: the backend if no plugin registers one, and a base for those of tests."""
@@ -146,6 +169,9 @@ class CpuBackend:
 
     def preview_renderer(self) -> Renderer | None:
         return None
+
+    def sheet(self, values: Iterable[Any], labels: SheetLabels) -> Any:
+        raise ValueError("no plugin can show values on a sheet. Install one that has a backend for it")
 
 
 def missing_methods(backend: object) -> list[str]:

@@ -152,6 +152,7 @@ class Runs:
 
     def __init__(self) -> None:
         self._active: dict[int, CancelFlag] = {}
+        self._sequences: list[CancelFlag] = []
         self._begun = 0
         self._queue: deque[tuple[int, Callable[[], None]]] = deque()
         self._threads = 0
@@ -172,6 +173,15 @@ class Runs:
             yield overlapped
         finally:
             self._end(number)
+
+    @contextlib.contextmanager
+    def sequence(self, cancel: CancelFlag) -> Iterator[None]:
+        """Set `cancel` if runs are cancelled while the block runs, also between two runs."""
+        self._sequences.append(cancel)
+        try:
+            yield
+        finally:
+            self._sequences.remove(cancel)
 
     def start(self, cancel: CancelFlag, work: Callable[[Callable[[], bool]], None]) -> None:
         """Do the work of a run in a background thread; it receives the function that `active` yields.
@@ -194,7 +204,7 @@ class Runs:
 
     def cancel(self) -> None:
         """Cancel every run. Takes no lock, so a signal handler may call it."""
-        for flag in tuple(self._active.values()):
+        for flag in (*self._sequences, *self._active.values()):
             flag.set()
 
     def close(self) -> None:

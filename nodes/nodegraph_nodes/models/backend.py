@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from nodegraph.plugin_api import Blocks, Numerics, Renderer, SettingsError
+from nodegraph.plugin_api import Blocks, Numerics, Renderer, SettingsError, SheetLabels
 from nodegraph_nodes import process_state
 from nodegraph_nodes.imported_torch import imported_torch
 from nodegraph_nodes.models import device, residency
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 DECODER_VARIABLE: Final = "NODEGRAPH_PREVIEW_DECODER"
 
@@ -82,3 +85,25 @@ class TorchBackend:
             return previews.load_preview_decoder(file_path(file, Path.cwd(), None))
         except ValueError as error:
             raise SettingsError(f"[E401] the preview decoder cannot be used: {error}") from error
+
+    def sheet(self, values: Iterable[Any], labels: SheetLabels) -> Any:
+        from nodegraph_nodes.pictures.labelled_sheet import labelled_sheet
+        from nodegraph_nodes.types import Image
+
+        return Image(labelled_sheet(map(_pictures, values), labels)[None])
+
+
+def _pictures(value: Any) -> list[Picture]:
+    """The pictures of a value on a sheet, those of a batch beside each other; none if the value is missing."""
+    from nodegraph_nodes.pictures.labelled_sheet import read_picture
+    from nodegraph_nodes.types import Image, Mask
+
+    if value is None:
+        return []
+    if isinstance(value, Image | Mask):
+        return [value.to_pil(i) for i in range(len(value.numpy()))]
+    if isinstance(value, Path):
+        return [read_picture(value)]
+    if isinstance(value, list):
+        return [picture for item in value for picture in _pictures(item)]
+    raise ValueError(f"{type(value).__name__} cannot be shown on a sheet. Expected pictures")

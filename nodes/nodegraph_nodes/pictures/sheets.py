@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
+    from PIL.ImageFont import FreeTypeFont, ImageFont
     from torch import Tensor
 
 LONGEST_SIDE: Final = 32_768
@@ -56,12 +57,17 @@ def text_band(text: str, width: int, size: int, colour: str, background: str) ->
     font = ImageFont.load_default(size)
     band = pillow.new("RGB", (width, round(1.6 * size)), rgb(background))
     draw = ImageDraw.Draw(band)
+    draw.text((width / 2, band.height / 2), cut_text(text, width, font), fill=rgb(colour), font=font, anchor="mm")
+    return torch.from_numpy(np.array(band)).float() / 255
+
+
+def cut_text(text: str, width: int, font: FreeTypeFont | ImageFont) -> str:
+    """As much of `text`, on one line, as fits into `width` pixels; if it is cut, it ends in dots."""
     line = shown = " ".join(text.split())[: width + 1]  # no letter is narrower than a pixel
-    while line and draw.textlength(shown, font) > width:
+    while line and font.getlength(shown) > width:
         line = line[:-1]
         shown = f"{line.rstrip()}..."
-    draw.text((width / 2, band.height / 2), shown if line else "", fill=rgb(colour), font=font, anchor="mm")
-    return torch.from_numpy(np.array(band)).float() / 255
+    return shown if line else ""
 
 
 def contact_sheet(pictures: Sequence[Tensor], columns: int, gap: int, background: str) -> Tensor:

@@ -1,0 +1,1 @@
+"""Sweeps: one workflow with many values, and what came of each."""

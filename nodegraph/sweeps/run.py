@@ -1,0 +1,386 @@
+"""Runs a sweep: one run for each point, on one engine, so that the points share what they have in common."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from nodegraph.engine import Engine
+from nodegraph.errors import Cancelled, NodegraphError, Problem, SweepError, WorkflowError
+from nodegraph.graph.graph import Graph, Value
+from nodegraph.graph.load import load_workflow
+from nodegraph.graph.overrides import Override, all_overrides
+from nodegraph.plugins.codecs import is_json
+from nodegraph.run.options import WorkflowSource, path_of
+from nodegraph.run.outputs.own_files import OwnFiles
+from nodegraph.run.plan import Plan
+from nodegraph.run.result import Result
+from nodegraph.sweeps.axes import Axes, make_axes, read_sweep
+from nodegraph.sweeps.points import Point
+from nodegraph.sweeps.sheets import sheets
+from nodegraph.sweeps.table import Earlier, PointsFile, Table
+from nodegraph.workflow.dump import dump
+from nodegraph.workflow.workflow import Workflow
+
+_DIGITS: Final = 4  # of the number before the name of a file, at least
+_MOST_WRONG: Final = 20  # values with mistakes that are listed
+
+SweepStatus = Literal["done", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SweepOptions:
+    """How a sweep runs; most are options of `Engine.run`.
+
+    With `keep_going`, a point that fails does not stop the others. `on_start` receives the number of points, and `on_point` each
+    point as soon as it is done, also one that an earlier sweep has done.
+    """
+
+    params: Mapping[str, Any] | None = None
+    overrides: Sequence[Override] = ()
+    targets: Iterable[Any] | None = None
+    force: Sequence[str] = ()
+    out: Path | str | None = None
+    overwrite: bool = False
+    keep_going: bool = False
+    verify: float | None = None
+    on_start: Callable[[int], None] = lambda count: None
+    on_point: Callable[[Point], None] = lambda point: None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SweepResult:
+    """A finished sweep: `points` in order, each with its values, and what ended the sweep early, if anything did."""
+
+    workflow: str
+    axes: Axes
+    points: Sequence[Point]
+    seconds: float
+    status: SweepStatus
+    error: NodegraphError | None
+    seeds: Mapping[str, int]
+    _engine: Engine = field(repr=False)
+    _out: Path | None = None
+
+    def __repr__(self) -> str:
+        sizes = " x ".join(map(str, self.axes.shape))
+        done = sum(point.status == "done" for point in self.points)
+        over = ", ".join(self.axes.names)
+        return f"<SweepResult of {self.workflow} over {over} ({sizes}): {self.status}, {done} points in {self.seconds:.2f} s>"
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __iter__(self) -> Iterator[Point]:
+        return iter(self.points)
+
+    def __getitem__(self, index: int) -> Point:
+        return self.points[index]
+
+    def table(self) -> Table:
+        """A row for each point. Rows are mappings; a notebook shows the table, and `csv()` is its text."""
+        return Table(self.points)
+
+    def sheet(self, output: str | None = None) -> Any:
+        """A contact sheet with the values of the axes as labels; a list of several if there are more than 400 points.
+
+        `output`: which output to show; default: the first that the backend can show. Raises ValueError if there is none.
+        """
+        made = list(sheets(self.points, self.axes, self._engine.plugins.backend, output=output, folder=self._out))
+        return made[0] if len(made) == 1 else made
+
+    def exported(self, sheet: Any) -> bytes:
+        """A sheet as the content of a file, in the format of its codec. Raises ValueError if it has none."""
+        codec = self._engine.plugins.codecs.for_value(sheet)
+        if codec is None:
+            raise ValueError(f"{type(sheet).__name__} cannot be written to a file")
+        return codec.export(sheet)[0]
+
+
+def sweep(
+    workflow: WorkflowSource,
+    over: Mapping[str, Any] | Axes | None = None,
+    *,
+    zip: bool = False,
+    engine: Engine | None = None,
+    raise_errors: bool = True,
+    **options: Any,
+) -> SweepResult:
+    """Run `workflow` once for each point of the axes `over`: a mapping of params ("seed") and inputs ("sampled.steps") to values.
+
+    Values are a list, or text as the command line has it: "1..8", "3,5,7", "@file". Each value of an axis is combined with each of
+    the others; with `zip`, the first ones go together, and so on. Without `over`, the section `sweep` of the workflow counts. What
+    points have in common is computed once: the points are runs of one `engine`. `options` are those of `SweepOptions`.
+
+    With `out`, the outputs are written there under the number of their point, with the tables `points.csv` and `points.json`. The
+    same call again goes on where it was stopped: it repeats no point that is done, and replaces files that it has written.
+
+    Raises WorkflowError before anything runs, SweepError if a point failed, and Cancelled. With `raise_errors=False`, an error
+    during the sweep is in the result's `error` instead.
+    """
+    engine = Engine() if engine is None else engine
+    chosen = SweepOptions(**options)
+    changes = all_overrides(chosen.params, chosen.overrides)
+    if not isinstance(workflow, Workflow):
+        workflow = load_workflow(path_of(workflow), engine.plugins, changes)
+    if isinstance(over, Axes):
+        axes = over
+    elif over is not None:
+        axes = make_axes(over, zip=zip)
+    else:
+        axes = read_sweep({} if workflow.sweep is None else workflow.sweep, workflow.base)
+    result = _Sweep(workflow.with_({}), axes, engine, replace(chosen, params=None, overrides=changes)).run()
+    if raise_errors and result.error is not None:
+        raise result.error
+    return result
+
+
+class _Sweep:
+    """One sweep. Its workflow is its own, and has no section `sweep`: a file that a point writes holds one run."""
+
+    def __init__(self, workflow: Workflow, axes: Axes, engine: Engine, options: SweepOptions) -> None:
+        workflow.sweep = None
+        self._workflow, self._axes, self._engine, self._options = workflow, axes, engine, options
+        self._out = None if options.out is None else Path(options.out)
+        self._file = None if self._out is None else PointsFile(self._out)
+        self._directory = Path.cwd() if self._out is None else self._out.absolute()
+        self._earlier = Earlier() if self._file is None else self._file.read()
+        self._own = OwnFiles((self._directory / file, digest) for file, digest in self._earlier.digests.items())
+        self._digits = max(_DIGITS, len(str(len(axes))))
+        self._document = dump(workflow, all_values=False)
+        self._fixed = list(options.overrides)
+        self._seeds: dict[str, int] = {}
+        self._forced: set[str] = set()  # the keys of nodes that were forced in an earlier point
+
+    def run(self) -> SweepResult:
+        """Check every value of the axes, then run the points."""
+        began = time.perf_counter()
+        self._require_same_sweep()
+        self._check()
+        if self._file is not None:
+            self._file.begin(self._about())
+        self._options.on_start(len(self._axes))
+        points: list[Point] = []
+        errors: list[tuple[Point, BaseException]] = []
+        is_stopped = False
+        with self._engine.sequence() as cancel:
+            for number, values in enumerate(self._axes.points(), start=1):
+                is_stopped = is_stopped or cancel.is_set or (bool(errors) and not self._options.keep_going)
+                point, error = (self._blank(number, values), None) if is_stopped else self._point(number, values)
+                points.append(point)
+                if isinstance(error, Cancelled):
+                    cancel.set()
+                elif error is not None:
+                    errors.append((point, error))
+        status: SweepStatus = "cancelled" if cancel.is_set else "failed" if errors else "done"
+        if self._file is not None:
+            self._file.finish(points, {**self._about(), "status": status}, self._digests(points))
+        return SweepResult(
+            workflow=self._workflow.name,
+            axes=self._axes,
+            points=points,
+            seconds=time.perf_counter() - began,
+            status=status,
+            error=_interrupted(points) if status == "cancelled" else _failure(points, errors),
+            seeds=self._seeds,
+            _engine=self._engine,
+            _out=self._out,
+        )
+
+    # --- before the first point
+
+    def _require_same_sweep(self) -> None:
+        """Raise WorkflowError if the folder holds the table of another sweep."""
+        found = self._earlier.about
+        if found in (None, (self._workflow.name, frozenset(self._axes.names))):
+            return
+        if self._options.overwrite:
+            self._earlier = Earlier()
+            return
+        assert found is not None
+        message = f"{self._out} holds the points of another sweep: of {found[0]}, over {' and '.join(sorted(found[1]))}"
+        raise WorkflowError([Problem("E121", message, None, "Name another folder with --out, or replace it with --overwrite.")])
+
+    def _check(self) -> None:
+        """Check each value of each axis, and draw the seeds that all points share. Raises WorkflowError with every mistake."""
+        problems: dict[Problem, None] = {}
+        wrong = 0
+        for values in self._axes.samples():
+            try:
+                graph = self._checked(values)
+            except WorkflowError as error:
+                problems.update(dict.fromkeys(error.problems))
+                wrong += 1
+                if wrong == _MOST_WRONG:
+                    break
+            else:
+                self._fix_seeds(graph)
+        if problems:
+            raise WorkflowError(problems)
+
+    def _checked(self, values: Sequence[Any]) -> Graph:
+        overrides, targets = [*self._fixed, *self._axes.overrides(values)], self._options.targets
+        if targets is None:
+            return self._engine.check(self._workflow, overrides=overrides)
+        return self._engine.plan(self._workflow, overrides=overrides, targets=targets).graph
+
+    def _fix_seeds(self, graph: Graph) -> None:
+        """Give seeds that are `random` to all points alike, unless they are an axis, or belong to an item of a list."""
+        for name, drawn in graph.seeds.items():
+            node = name.partition(".")[0]
+            if name not in self._axes.names and (name in self._workflow.params or node in self._workflow.nodes):
+                seed = self._seeds[name] = self._earlier.seeds.get(name, drawn)
+                self._fixed.append(Override(name, seed))
+
+    def _about(self) -> dict[str, Any]:
+        over = {axis.name: list(axis.values) for axis in self._axes.axes}
+        return {"workflow": self._workflow.name, "over": over, "zip": self._axes.zip, "seeds": self._seeds}
+
+    # --- points
+
+    def _blank(self, number: int, values: Sequence[Any]) -> Point:
+        return Point(number=number, params=dict(zip(self._axes.names, values, strict=True)))
+
+    def _point(self, number: int, values: Sequence[Any]) -> tuple[Point, BaseException | None]:
+        """Run a point, unless it is done. Returns it, and what went wrong."""
+        overrides = [*self._fixed, *self._axes.overrides(values)]
+        blank = self._blank(number, values)
+        error: BaseException | None = None
+        began = time.perf_counter()
+        try:
+            force = self._options.force
+            earlier = self._earlier.points.get(number)
+            if force or (earlier is not None and not self._options.overwrite):
+                plan = self._engine.plan(self._workflow, overrides=overrides, targets=self._options.targets, force=force)
+                force = self._to_force(plan) if force else ()
+                params = _typed(blank.params, plan.graph)
+                identity = self._identity(params, plan.graph, plan.known.keys.static)
+                if earlier is not None and not force and self._is_done(earlier, identity):
+                    point = replace(earlier, params=params)
+                    self._options.on_point(point)
+                    return point, None
+            point, error = self._result(blank, self._run(number, overrides, force))
+        except WorkflowError as wrong:  # such as a file that is gone by now
+            point, error = replace(blank, status="failed", seconds=time.perf_counter() - began, error=str(wrong)), wrong
+        if self._file is not None and not isinstance(error, Cancelled):
+            self._file.add(point, self._digests([point]))
+        if not isinstance(error, Cancelled):
+            self._options.on_point(point)
+        return point, error
+
+    def _run(self, number: int, overrides: Sequence[Override], force: Sequence[str]) -> Result:
+        options = self._options
+        self._own.prefix = f"{number:0{self._digits}d}-"
+        return self._engine.run(
+            self._workflow,
+            overrides=overrides,
+            targets=options.targets,
+            force=force,
+            out=self._out,
+            overwrite=options.overwrite,
+            keep_going=options.keep_going,
+            verify=options.verify,
+            own_files=self._own if self._out is not None else None,
+            raise_errors=False,
+        )
+
+    def _result(self, blank: Point, result: Result) -> tuple[Point, BaseException | None]:
+        """The point that a run gives, and what went wrong."""
+        graph = result.graph
+        if isinstance(result.error, Cancelled):
+            return blank, result.error
+        names = dict.fromkeys(output.name for output in graph.outputs.values())
+        files = {name: [self._below(path) for path in paths] for name, paths in result.outputs.items()}
+        params = _typed(blank.params, graph)
+        point = replace(
+            blank,
+            params=params,
+            status="done" if result.error is None else "failed",
+            seconds=result.seconds,
+            keys={output.full_name: _key(result, output.link.node) for output in graph.outputs.values()},
+            files=files,
+            error=None if result.error is None else str(result.error),
+            run=result.run,
+            identity=self._identity(params, graph, result.static_keys),
+            readers={} if result.error is not None else {name: result.reader(name) for name in names},
+        )
+        return point, result.error
+
+    def _to_force(self, plan: Plan) -> list[str]:
+        """The nodes to force: those in `force` and below them, except those that an earlier point has forced under the same key."""
+        keys = plan.keys
+        forced = [name for name in plan.known.forced if keys.get(name) not in self._forced]
+        self._forced |= {keys[name] for name in forced if name in keys}
+        return forced
+
+    def _identity(self, params: Mapping[str, Any], graph: Graph, static: Mapping[str, str]) -> str:
+        """What a point is: the workflow, its values, and what its results are made of."""
+        inputs = [[override.name, _plain(override.value)] for override in self._fixed]
+        keys = {name: static.get(output.link.node) for name, output in graph.outputs.items()}
+        parts = [self._document, inputs, {name: _plain(value) for name, value in params.items()}, keys]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+    def _is_done(self, earlier: Point, identity: str) -> bool:
+        """Whether an earlier sweep has done this point, and its files are still there."""
+        if earlier.status != "done" or earlier.identity != identity:
+            return False
+        return all(self._own.is_own(self._directory / file) for files in earlier.files.values() for file in files)
+
+    def _digests(self, points: Sequence[Point]) -> dict[str, str]:
+        """The digests of the files of `points`."""
+        files = (file for point in points for files in point.files.values() for file in files)
+        known = self._own.digests
+        return {file: known[self._directory / file] for file in files if self._directory / file in known}
+
+    def _below(self, path: Path) -> str:
+        """The path of a file below the folder."""
+        return path.relative_to(self._out or Path()).as_posix()
+
+
+def _key(result: Result, node: str) -> str | None:
+    report = result.nodes.get(node)
+    return None if report is None else report.key
+
+
+def _typed(params: Mapping[str, Any], graph: Graph) -> dict[str, Any]:
+    """The values of the axes as the graph has them: the number 1 instead of the text "1"."""
+    found = {name: graph.params[name] if name in graph.params else _input(graph, name) for name in params}
+    return {name: value if found[name] is None or not is_json(found[name]) else found[name] for name, value in params.items()}
+
+
+def _input(graph: Graph, name: str) -> Any:
+    """The value of "node.input" if it is a literal; None otherwise."""
+    node, _, input = name.partition(".")
+    found = graph.nodes[node].inputs.get(input) if node in graph.nodes else None
+    if not isinstance(found, Value):
+        return None
+    return found.value if found.entry is None else found.entry.name
+
+
+def _plain(value: Any) -> Any:
+    return value if is_json(value) else str(value)
+
+
+def _interrupted(points: Sequence[Point]) -> Cancelled:
+    done = sum(point.status != "skipped" for point in points)
+    return Cancelled(f"the sweep was interrupted after {done} of {len(points)} points. The same command goes on with the others")
+
+
+def _failure(points: Sequence[Point], errors: Sequence[tuple[Point, BaseException]]) -> SweepError | None:
+    if not errors:
+        return None
+    first, cause = errors[0]
+    if len(errors) == 1:
+        message = f"point {first.number} ({first.name}) failed: {cause}"
+    else:
+        listed = ", ".join(f"{point.number} ({point.name})" for point, _ in errors[:5])
+        more = f" and {len(errors) - 5} more" if len(errors) > 5 else ""
+        message = f"{len(errors)} of {len(points)} points failed: {listed}{more}. The first one: {cause}"
+    error = SweepError(f"[E231] {message}")
+    error.__cause__ = cause
+    return error
