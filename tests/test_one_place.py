@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-ENGINE = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_bytes()) for path in sorted((ROOT / "nodegraph").rglob("*.py"))}
 
 CLASSES = {"str", "int", "float", "bool", "list", "tuple", "dict", "Path"}
 
@@ -42,8 +42,14 @@ JSON = {
 }
 
 
+@functools.cache
+def engine() -> dict[str, ast.Module]:
+    """The source of each module of the engine."""
+    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_bytes()) for path in sorted((ROOT / "nodegraph").rglob("*.py"))}
+
+
 def found(kind: type[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
-    return ((name, node) for name, tree in ENGINE.items() for node in ast.walk(tree) if isinstance(node, kind))
+    return ((name, node) for name, tree in engine().items() for node in ast.walk(tree) if isinstance(node, kind))
 
 
 REPR_OF_VALUE = "nodegraph/graph/expansion/flat.py"
@@ -90,6 +96,6 @@ def test_yaml_is_written_for_workflows():
         "nodegraph/run/lock/lock_file.py",
         "nodegraph/workflow/dump.py",
     ]
-    document = ENGINE["nodegraph/workflow/dump.py"]
+    document = engine()["nodegraph/workflow/dump.py"]
     messages = [part for part in ast.walk(document) if isinstance(part, ast.Call) and ast.unparse(part.func).endswith("_problem")]
     assert not any("as_yaml" in ast.unparse(message) for message in messages)

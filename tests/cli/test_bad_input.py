@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+
 import pytest
 
 HEAD = "nodegraph: 1\n"
@@ -144,6 +146,23 @@ def test_broken_plugin_is_named_and_the_rest_works(cli, greeting):
     listed = cli("plugins", "--plugin-dir", folder)
     assert listed.exit_code == 0
     assert "module_that_is_not_there" in listed.stderr
+
+
+@pytest.mark.parametrize("words", [["run"], ["check"], ["show"], ["explain"]], ids=" ".join)
+def test_installed_plugin_that_is_broken_stops_no_command_that_needs_nothing_of_it(cli, greeting, monkeypatch, words):
+    site = cli.folder / "site"
+    information = site / "broken_pack-1.0.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-pack\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[nodegraph]\nbroken = broken_pack\n")
+    (site / "broken_pack.py").write_text("raise RuntimeError('it is broken')\n")
+    monkeypatch.syspath_prepend(str(site))
+    points = [*importlib.metadata.entry_points(group="nodegraph"), *importlib.metadata.Distribution.at(information).entry_points]
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: points)
+    ran = cli(*words, greeting)
+    assert ran.exit_code == 0, ran.stderr
+    assert "plugin 'broken_pack' (broken-pack 1.0) cannot be loaded: RuntimeError: it is broken" in ran.stderr
+    assert "pip uninstall broken-pack" in ran.stderr
 
 
 def test_misspelt_hook_is_refused(cli, greeting):
