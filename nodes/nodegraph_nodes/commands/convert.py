@@ -9,7 +9,7 @@ import click
 from nodegraph.plugin_api import OutputError, Problem, WorkflowError, echo, replacing
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_nodes.commands.help import WRONG, epilog
-from nodegraph_nodes.models.find import file_path
+from nodegraph_nodes.models.find import model_path
 
 
 @click.command(
@@ -36,7 +36,7 @@ def convert(file: str, new: Path, keep_all: bool) -> None:
     if new.exists():
         raise click.UsageError(f"{new} exists already and stays as it is. Give another name or remove it.")
     try:
-        path = file_path(file, Path.cwd(), None)
+        path = model_path(file, Path.cwd(), None)
         if path.is_dir():
             raise CheckpointError(path, expected="a file", found="a folder", hint="Name one of the files in it.")
         with replacing(new) as temporary:

@@ -59,7 +59,7 @@ def _check_lora(**known: Any) -> list[str]:
             with file_errors():
                 require_widths_of_words(file, _widths(texts))
 
-    return mistakes(require_same_family, "file: ")
+    return mistakes(require_same_family, "file ")
 
 
 @node(
@@ -116,7 +116,7 @@ def _check_embedding(file: object = None, text_encoder: object = None, **_: Any)
         with file_errors():
             require_widths(file.path, file.shapes, _widths(text_encoder.parts))
 
-    return mistakes(require_same_family, "file: ")
+    return mistakes(require_same_family, "file ")
 
 
 @node("LoadEmbedding", check=_check_embedding, outline=passes(output="text_encoder"))
@@ -179,7 +179,7 @@ def load_control_net(
 def _require_base(file: ControlNetFile, unet: object) -> None:
     """Raise ValueError if the file holds differences from a UNet, and none is given."""
     if file.difference and unet is None:
-        raise ValueError(f"file: {file.path} holds differences from a UNet. Give the UNet that it was made for as 'unet'")
+        raise ValueError(f"file {file.path} holds differences from a UNet. Give the UNet that it was made for as 'unet'")
 
 
 def _check_family(unet: object = None, control_net: object = None, **_: Any) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from nodegraph_diffusion.checkpoint.detect.lora import OTHER_FAMILY, LoraFile
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.families import Part
-from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import OF_BIAS, factor_shapes, kind_of
+from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import NUMBERS, OF_BIAS, factor_shapes, kind_of
 from nodegraph_diffusion.checkpoint.layouts.adapter_shapes import Shape, WrongShapeError, check_fit
 from nodegraph_diffusion.checkpoint.layouts.lora import flat
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
@@ -59,7 +59,7 @@ def modules_by_name(tensors: Iterable[str], config: AnyConfig) -> dict[str, str]
 
 def misfit(file: LoraFile, roles: Mapping[str, str], error: ValueError) -> CheckpointError:
     """The error for a change that does not fit its weight; `error` says why."""
-    first = next(iter(roles.values()))
+    first = next(key for role, key in roles.items() if role not in NUMBERS)
     if isinstance(error, WrongShapeError):
         return CheckpointError(file.path, expected=f"{error.expected} at {first!r}", found=error.found, hint=OTHER_FAMILY)
     hint = "The file is damaged, or was made for another family of models."
