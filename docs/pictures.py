@@ -1,9 +1,13 @@
-"""Generates the pictures of the README and of the pages with the workflows that they show: `python docs/pictures.py [NAME ...]`."""
+"""Generates the pictures of the README and of the pages with the workflows that they show: `python docs/pictures.py [NAME ...]`.
+
+Those of the workflows that train take minutes each.
+"""
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -26,6 +30,16 @@ def side_by_side(pictures: list[Path]) -> Image.Image:
         row.paste(picture, (left, 0))
         left += picture.width + GAP
     return row
+
+
+def below_each_other(rows: list[Image.Image]) -> Image.Image:
+    """Rows of pictures as one picture."""
+    whole = Image.new("RGB", (max(row.width for row in rows), sum(row.height + GAP for row in rows) - GAP), "white")
+    top = 0
+    for row in rows:
+        whole.paste(row, (0, top))
+        top += row.height + GAP
+    return whole
 
 
 def inpainted(out: Path) -> Image.Image:
@@ -83,15 +97,35 @@ def xy(out: Path) -> Image.Image:
     return sheet
 
 
-PICTURES = {"inpaint": inpainted, "samplers": samplers, "mask": masks, "hires": hires, "variations": variations, "xy": xy}
+def trained(name: str, *rows: tuple[str, ...]) -> Callable[[Path], Image.Image]:
+    """For docs/training.md: what workflows/train/NAME.yaml paints, in rows of these outputs."""
+
+    def make(out: Path) -> Image.Image:
+        with Engine(cache_dir=out / "cache") as engine:
+            result = engine.run(Workflow.load(WORKFLOWS / "train" / f"{name}.yaml"), out=out)
+        return below_each_other([side_by_side([path for output in row for path in result.outputs[output]]) for row in rows])
+
+    return make
+
+
+PICTURES: dict[str, Callable[[Path], Image.Image]] = {
+    "inpaint": inpainted,
+    "samplers": samplers,
+    "mask": masks,
+    "hires": hires,
+    "variations": variations,
+    "xy": xy,
+    "lora": trained("lora", ("before",), ("picture",)),
+    "classifier": trained("classifier", ("before",), ("picture",)),
+    "controlnet": trained("controlnet", ("edges", "picture")),
+    "textual_inversion": trained("textual_inversion", ("picture",)),
+}
 
 
 def main() -> None:
-    for name, make in PICTURES.items():
-        if sys.argv[1:] and name not in sys.argv[1:]:
-            continue
+    for name in sys.argv[1:] or PICTURES:
         with tempfile.TemporaryDirectory() as out:
-            picture = make(Path(out))
+            picture = PICTURES[name](Path(out))
         target = ROOT / "docs" / "images" / f"{name}.png"
         target.parent.mkdir(exist_ok=True)
         picture.save(target, optimize=True)

@@ -115,8 +115,8 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph_training": "types data training nodes plugin",
     "nodegraph_training.data": "captions folder picture_world",
-    "nodegraph_training.nodes": "adapters data models evaluate",
-    "nodegraph_training.training": "loop sizes vocabulary networks examples denoising evaluation export",
+    "nodegraph_training.nodes": "data inputs adapters autoencoders classifiers denoisers text_encoders evaluate",
+    "nodegraph_training.training": "loop sizes vocabulary networks examples latents denoising evaluation export",
     "nodegraph_nodes.commands": "help convert options model_summary models new_plugin",
     "nodegraph_nodes.models": (
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "

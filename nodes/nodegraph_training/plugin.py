@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
 from nodegraph_nodes.trained.codec import TrainedCodec
-from nodegraph_training.nodes import adapters, data, evaluate, models
+from nodegraph_training.nodes import adapters, autoencoders, classifiers, data, denoisers, evaluate, text_encoders
 from nodegraph_training.types import TrainedClassifier, TrainedImageEncoder
 
 if TYPE_CHECKING:
@@ -19,10 +19,13 @@ __nodegraph_excludes__ = ("*.safetensors", "*.png", "*.md", "*.yaml")
 NODES = (
     data.picture_world,
     data.image_folder,
-    models.train_autoencoder,
-    models.train_clip,
-    models.train_denoiser,
-    models.train_classifier,
+    autoencoders.train_autoencoder,
+    autoencoders.train_decoder,
+    text_encoders.train_clip,
+    text_encoders.train_text_encoder,
+    denoisers.train_denoiser,
+    classifiers.train_classifier,
+    classifiers.classifier_guidance,
     adapters.train_lora,
     adapters.train_textual_inversion,
     adapters.train_control_net,

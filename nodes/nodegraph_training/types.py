@@ -17,12 +17,15 @@ class Pictures(Protocol):
 
     @property
     def side(self) -> int:
-        """Height and width of each picture, in pixels."""
+        """Height and width of each picture, in pixels; if their aspect ratios differ, those of a square of about the same area."""
 
     def __len__(self) -> int: ...
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of a picture, in pixels."""
+
     def pixels(self, index: int) -> NDArray[np.uint8]:
-        """A picture, (side, side, 3)."""
+        """A picture, (height, width, 3)."""
 
     def caption(self, index: int, number: int = 0) -> str:
         """A caption of the picture; another number may give other words."""

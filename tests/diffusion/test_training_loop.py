@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from copy import deepcopy
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers.training_utils import EMAModel
@@ -391,10 +393,9 @@ def test_tensorboard_receives_the_metrics(monkeypatch, tmp_path) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of tensorboard about its own libraries
 def test_events_are_read_by_the_real_tensorboard(tmp_path) -> None:
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    trainer = train(Line(), run=False, log_every=2)
+    trainer = train(Line(), run=False, log_every=2, samples_every=3)
     trainer._observers.append(TensorBoard(tmp_path))
     trainer.run()
     events = EventAccumulator(str(tmp_path)).Reload()
@@ -403,6 +404,12 @@ def test_events_are_read_by_the_real_tensorboard(tmp_path) -> None:
     metrics = trainer.progress().metrics
     assert metrics is not None
     assert events.Scalars("loss/line")[-1].value == pytest.approx(metrics.figures["loss/line"])
+    assert [event.step for event in events.Images("samples")] == [3, 6]
+    with Image.open(BytesIO(events.Images("samples")[-1].encoded_image_string)) as picture:
+        shown = np.asarray(picture).astype(np.int16)
+    grid = trainer.progress().preview
+    assert grid is not None
+    assert np.abs(shown - grid.clamp(-1, 1).add(1).mul(127.5).permute(1, 2, 0).numpy()).max() <= 1
 
 
 def test_missing_tensorboard_is_named(monkeypatch, tmp_path) -> None:

@@ -134,3 +134,45 @@ def test_pictures_are_upright_squares(folder):
 def test_vocabulary_has_each_word_as_one_token():
     vocabulary = json.loads(vocabulary_files(["a cat", "two cats", "café 12"], 16)["vocab.json"])
     assert {"cat</w>", "cats</w>", "two</w>", "<|endoftext|>"} <= set(vocabulary)
+
+
+def test_pictures_keep_about_their_aspect_ratio_in_buckets(tmp_path):
+    """At a side of 512 the sizes are those of kohya's trainers; a picture that lies on its side is turned first."""
+    shapes = {"wide": (640, 320), "tall": (300, 700), "square": (200, 200)}
+    for name, size in shapes.items():
+        Image.new("RGB", size, "red").save(tmp_path / f"{name}.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (640, 320), "red").save(tmp_path / "turned.jpg", exif=exif)
+    pictures = image_folder(find_folder(".", tmp_path).value, side=512, buckets=True, caption="x").pictures
+    sizes = dict(zip(("square.png", "tall.png", "turned.jpg", "wide.png"), map(pictures.size, range(4)), strict=True))
+    assert sizes == {"square.png": (512, 512), "tall.png": (768, 320), "turned.jpg": (704, 320), "wide.png": (320, 704)}
+    assert all(pictures.pixels(index).shape == (*pictures.size(index), 3) for index in range(4))
+    plain = image_folder(find_folder(".", tmp_path).value, side=512, caption="x").pictures
+    assert {plain.size(index) for index in range(4)} == {(512, 512)}
+
+
+@pytest.mark.parametrize("side", [8, 16, 64, 100, 128, 512, 768, 1024])
+def test_buckets_of_any_side_have_about_its_area_and_whole_cells(side, tmp_path):
+    for index, size in enumerate([(40, 40), (80, 40), (40, 80), (120, 40)]):
+        Image.new("RGB", size).save(tmp_path / f"{index}.png")
+    pictures = image_folder(find_folder(".", tmp_path).value, side=side, buckets=True, caption="x").pictures
+    sizes = [pictures.size(index) for index in range(4)]
+    assert all(part % 8 == 0 and part > 0 for size in sizes for part in size)
+    assert all(height * width <= side**2 for height, width in sizes)
+    if side >= 64:
+        assert all(height * width > 0.6 * side**2 for height, width in sizes)
+        assert sizes[1] == sizes[2][::-1] != sizes[0]
+
+
+def test_class_of_a_drawn_picture():
+    scenes = [picture_world(count=8, side=16, things=1).pictures.scene(index) for index in range(8)]
+    for classes, expected in {
+        "kind": [each.things[0].kind for each in scenes],
+        "colour": [each.things[0].colour for each in scenes],
+        "place": [each.place for each in scenes],
+        "time": [each.time for each in scenes],
+    }.items():
+        pictures = picture_world(count=8, side=16, things=1, classes=classes).pictures
+        assert [pictures.label(index) for index in range(8)] == expected
+    assert picture_world(count=1, side=16, things=2).pictures.label(0) is None

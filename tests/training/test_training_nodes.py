@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,37 +16,26 @@ from safetensors.torch import load_file
 from nodegraph import Engine, Run, Workflow
 from nodegraph.run.events import Event, NodeProgress, NodeStarted
 from nodegraph_diffusion.checkpoint import describe
+from nodegraph_diffusion.training.loop.seeds import generator_for
 from nodegraph_nodes.nodes.adapters import apply_control_net, load_embedding, load_lora
 from nodegraph_nodes.nodes.latent import vae_decode, vae_encode
-from nodegraph_nodes.types import Image, TrainedTextEncoder, TrainedUNet, TrainedVAE
+from nodegraph_nodes.nodes.text import text_encode
+from nodegraph_nodes.trained.opened import opened_text_encoder
+from nodegraph_nodes.types import Image, TrainedVAE
+from nodegraph_training.data.folder import find_folder
 from nodegraph_training.nodes.adapters import edges, train_control_net, train_lora, train_textual_inversion
-from nodegraph_training.nodes.data import picture_world
+from nodegraph_training.nodes.autoencoders import train_autoencoder, train_decoder
+from nodegraph_training.nodes.classifiers import train_classifier
+from nodegraph_training.nodes.data import image_folder, picture_world
+from nodegraph_training.nodes.denoisers import train_denoiser
 from nodegraph_training.nodes.evaluate import evaluate, export_model
-from nodegraph_training.nodes.models import train_autoencoder, train_classifier, train_clip, train_denoiser
+from nodegraph_training.nodes.text_encoders import train_text_encoder
+from nodegraph_training.training.examples import Cropped, tokens_of_template
+from nodegraph_training.training.networks import own_readers
 from tests.support.recording_run import RecordingRun
+from tests.training.conftest import SMALL
 
 ROOT = Path(__file__).parents[2]
-SMALL = {"side": 16, "count": 4}
-
-
-@pytest.fixture(autouse=True)
-def _small_previews(monkeypatch):
-    monkeypatch.setattr("nodegraph_training.training.denoising.PREVIEW_STEPS", 1)
-
-
-@pytest.fixture(scope="module")
-def vae() -> TrainedVAE:
-    return train_autoencoder(picture_world(**SMALL), steps=1, channels=8, levels=[1, 2], batch=2)
-
-
-@pytest.fixture(scope="module")
-def text_encoder() -> TrainedTextEncoder:
-    return train_clip(picture_world(**SMALL), steps=1, width=16, layers=1, batch=2, patch=8).text_encoder
-
-
-@pytest.fixture(scope="module")
-def unet(vae, text_encoder) -> TrainedUNet:
-    return train_denoiser(picture_world(**SMALL), vae, text_encoder, steps=1, channels=16, levels=[1], depth=[1], batch=2)
 
 
 def autoencoder_workflow(steps: int, seed: int = 0) -> Workflow:
@@ -183,8 +173,6 @@ def test_cancelled_training_saves_its_state(tmp_path):
                 raise Cancelled("stop")
 
         def work_folder(self):
-            import contextlib
-
             return contextlib.nullcontext(tmp_path)
 
     with pytest.raises(Cancelled):
@@ -199,13 +187,15 @@ def test_another_sampler_retrains_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = {
         "pictures": 4,
-        "side": 16,
+        "side": 32,
         "autoencoder_steps": 1,
-        "clip_steps": 1,
+        "text_steps": 1,
         "denoiser_steps": 1,
-        "autoencoder_channels": 8,
-        "width": 16,
+        "settling_steps": 1,
+        "decoder_steps": 1,
+        "crop": 16,
         "channels": 16,
+        "warm_up": 0,
         "batch": 2,
         "evaluated": 1,
         "sampling_steps": 1,
@@ -216,17 +206,17 @@ def test_another_sampler_retrains_nothing(tmp_path, monkeypatch):
         with Engine(cache_dir=tmp_path / "cache", on_event=events.append) as engine:
             engine.run(ROOT / "workflows/train/tiny.yaml", params={**small, "sampler": sampler})
         ran.append({event.node for event in events if isinstance(event, NodeStarted)})
-    assert {"vae", "clip", "unet", "measured", "model"} <= ran[0]
+    assert {"autoencoder", "text_encoder", "denoiser", "settled", "vae", "measured", "model"} <= ran[0]
     assert ran[1] == {"held_out", "measured", "model"}  # a data set is only described, and a model is written each time
     assert describe(tmp_path / "trained-model").model().text.parts[0].tokenizer is not None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lora", "textual_inversion", "controlnet"])
+@pytest.mark.parametrize("name", ["lora", "textual_inversion", "controlnet", "classifier"])
 def test_workflows_that_train_and_paint(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with Engine(cache_dir=tmp_path / "cache") as engine:
-        params = {"steps": 1, **({"pictures": 4} if name == "controlnet" else {})}
+        params = {"steps": 1, **({"pictures": 8} if name in ("controlnet", "classifier") else {})}
         result = engine.run(ROOT / f"workflows/train/{name}.yaml", params=params, out=tmp_path / "out")
         assert result["picture"].pixels.shape[0] == 4
         saved = next(path for output in result.outputs.values() for path in output if path.suffix == ".safetensors")
@@ -235,3 +225,91 @@ def test_workflows_that_train_and_paint(name, tmp_path, monkeypatch):
     for path in pictures:
         with pillow.open(path) as picture:
             assert picture.size == (64, 64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lora", "word", "control", "denoiser", "classifier", "decoder"])
+def test_weights_follow_from_the_inputs_alone(name, unet, vae, text_encoder):
+    """Not from the global generator of random numbers, of which nothing is drawn: results that used it are not kept."""
+    data = picture_world(classes="place", **SMALL)
+    train = {
+        "lora": lambda: train_lora(unet, vae, text_encoder, data, steps=1, batch=2, rank=2),
+        "word": lambda: train_textual_inversion(unet, vae, text_encoder, data, steps=1, batch=2, start="cat"),
+        "control": lambda: train_control_net(unet, vae, text_encoder, data, steps=1, batch=2),
+        "denoiser": lambda: train_denoiser(data, vae, text_encoder, steps=1, batch=2, channels=16, levels=[1], depth=[1]),
+        "classifier": lambda: train_classifier(data, vae, steps=1, channels=16, levels=[1], batch=2),
+        "decoder": lambda: train_decoder(vae, data, steps=1, batch=2),
+    }[name]
+    weights = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        weights.append(train().tensors)
+        assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+@pytest.mark.slow
+def test_decoder_is_trained_and_the_encoder_stays(vae):
+    data = picture_world(**SMALL)
+    trained = train_decoder(vae, data, steps=1, batch=2)
+    changed = {name.split(".")[0] for name, tensor in trained.tensors.items() if not torch.equal(tensor, vae.tensors[name])}
+    assert changed == {"decoder", "post_quant_conv"}
+    assert trained.settings == vae.settings
+
+
+def test_text_encoder_reads_the_captions_of_drawn_pictures_only(tmp_path):
+    trained = train_text_encoder(picture_world(**SMALL), steps=1, batch=2)
+    prompts = [text_encode(trained, text).prompts[0].embedding for text in ("a red cat", "two trees")]
+    assert prompts[0].shape[-1] == 128
+    assert not torch.equal(*prompts)
+    pillow.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="data: expected the pictures of PictureWorld, whose captions can be read"):
+        train_text_encoder(image_folder(find_folder(".", tmp_path).value, side=8, caption="a"), steps=1)
+
+
+def test_crops_and_augmented_pictures():
+    pixels = torch.arange(3 * 6 * 6).reshape(1, 3, 6, 6).float()
+    crops = [Cropped(4, augment=False)([0], pixels, generator_for(seed))[0] for seed in range(20)]
+    assert {tuple(crop.shape) for crop in crops} == {(3, 4, 4)}
+    corners = [divmod(int(crop[0, 0, 0]), 6) for crop in crops]
+    assert len({*corners}) > 4
+    for crop, (top, left) in zip(crops, corners, strict=True):
+        assert torch.equal(crop, pixels[0, :, top : top + 4, left : left + 4])
+    variants = [Cropped(None, augment=True)([0], pixels, generator_for(seed))[0] for seed in range(20)]
+    assert any(torch.equal(each, pixels[0].flip(-1)) for each in variants)
+    with pytest.raises(ValueError, match="crop: expected a multiple of 2, which this autoencoder encodes, of at most 16"):
+        train_autoencoder(picture_world(**SMALL), steps=1, channels=8, levels=[1, 2], crop=32)
+
+
+@pytest.mark.slow
+def test_cosine_schedule_depends_on_the_number_of_steps(vae, text_encoder, tmp_path):
+    """More steps are not continued from fewer: the learning rate of each step would be another one."""
+
+    def trained(steps: int, folder: Path) -> dict[str, torch.Tensor]:
+        class Kept(Run):
+            def work_folder(self):
+                return contextlib.nullcontext(folder)
+
+        folder.mkdir(exist_ok=True)
+        sizes = {"channels": 16, "levels": [1], "depth": [1]}
+        return train_denoiser(
+            picture_world(**SMALL), vae, text_encoder, steps=steps, batch=2, schedule="cosine", run=Kept(), **sizes
+        ).tensors
+
+    first = trained(1, tmp_path / "kept")
+    after, whole = trained(2, tmp_path / "kept"), trained(2, tmp_path / "whole")
+    assert all(torch.equal(after[name], whole[name]) for name in whole)
+    assert not torch.equal(first["out.2.weight"], whole["out.2.weight"])
+
+
+def test_template_of_a_new_word_has_the_caption_of_each_picture(text_encoder):
+    (reader,) = own_readers(opened_text_encoder(text_encoder), RecordingRun())
+    tokenizer = reader.tokenizer
+    tokens = tokens_of_template(tokenizer, "a {word} with {caption}", [1000, 1001], ["a cat", "two trees"])
+    for row, caption in zip(tokens.tolist(), ("a cat", "two trees"), strict=True):
+        middle = [*tokenizer.encode("a"), 1000, 1001, *tokenizer.encode(f"with {caption}")]
+        assert row[: len(middle) + 2] == [tokenizer.bos, *middle, tokenizer.eos]
+        assert len(row) == tokenizer.max_length
+    with pytest.raises(ValueError, match=r"template: expected at most 30 tokens .* shorten it or the caption 'cat cat"):
+        tokens_of_template(tokenizer, "{word} {caption}", [1000], ["cat " * 40])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -49,7 +50,7 @@ def opened_unet(unet: AnyUNet) -> UNetModel:
     part = UNetPart(
         path=file.path,
         kind=settings["kind"],
-        config=_config(UNetConfig, settings),
+        config=network_config(UNetConfig, settings),
         weights=_weights("unet", file.path),
         noise_schedule=NoiseSchedule(**settings["noise_schedule"]),
         latent=LatentSpace(*settings["latent"]),
@@ -63,7 +64,7 @@ def opened_vae(vae: AnyVAE) -> VAE:
     """The autoencoder, opened."""
     if isinstance(vae, VAE):
         return vae
-    file, config = _file(vae), _config(VAEConfig, vae.settings)
+    file, config = _file(vae), network_config(VAEConfig, vae.settings)
     part = VAEPart(
         path=file.path,
         config=config,
@@ -87,7 +88,7 @@ def opened_text_encoder(text_encoder: AnyTextEncoder) -> TextEncoder:
             _write_once(folder / name, text.encode())
     part = TextPart(
         path=file.path,
-        config=_config(CLIPTextConfig, settings),
+        config=network_config(CLIPTextConfig, settings),
         weights=_weights("text_encoder", file.path),
         files=(file.path,),
         tokenizer=folder,
@@ -106,7 +107,7 @@ def opened_control_net(control_net: AnyControlNet) -> ControlNetModel:
         weights=file.path,
         layout="ldm",
         difference=False,
-        config=_config(UNetConfig, settings),
+        config=network_config(UNetConfig, settings),
         hint_widths=tuple(settings["hint_widths"]),
     )
     return ControlNetModel(found, (file,))
@@ -160,7 +161,8 @@ def _weights(part: Part, path: Path) -> Weights:
     return Weights(part, "ldm", (path,))
 
 
-def _config(kind: type[C], settings: Any) -> C:
+def network_config(kind: type[C], settings: Mapping[str, Any]) -> C:
+    """The sizes of a network, from the settings of a trained value."""
     return kind(**{name: _without_lists(value) for name, value in settings["config"].items()})
 
 

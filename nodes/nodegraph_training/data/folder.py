@@ -16,10 +16,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from nodegraph_diffusion.training.pictures.buckets import Buckets
+
 PICTURES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 _MOST_LISTED: Final = 20
 """How many faults a message lists."""
+
+_FIRST_TURNED: Final = 5
+"""Orientations from this one on exchange height and width (Exif 2.3, tag 0x0112)."""
 
 _MOST_IN_MEMORY: Final = 4096
 """How many pictures of a folder are kept in memory."""
@@ -98,17 +103,22 @@ def listed(faults: list[Fault]) -> str:
 
 
 class FolderPictures:
-    """Captioned pictures, cut to squares of `side` pixels around their centre."""
+    """Captioned pictures, cut to squares of `side` pixels around their centre, or to the size of the bucket of each."""
 
-    def __init__(self, pictures: list[CaptionedPicture], side: int) -> None:
+    def __init__(self, pictures: list[CaptionedPicture], side: int, buckets: Buckets | None = None) -> None:
         self.side, self._pictures = side, pictures
+        self._sizes = [(side, side) if buckets is None else buckets.of(*_upright_size(each.path)) for each in pictures]
         self._read = lru_cache(maxsize=_MOST_IN_MEMORY)(self._pixels)
 
     def __len__(self) -> int:
         return len(self._pictures)
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of the picture as it is cut."""
+        return self._sizes[index]
+
     def pixels(self, index: int) -> NDArray[np.uint8]:
-        """A picture, (side, side, 3)."""
+        """A picture, (height, width, 3)."""
         return self._read(index)
 
     def caption(self, index: int, number: int = 0) -> str:
@@ -132,7 +142,8 @@ class FolderPictures:
 
         with Image.open(self._pictures[index].path) as picture:
             upright = ImageOps.exif_transpose(picture).convert("RGB")
-            return np.asarray(ImageOps.fit(upright, (self.side, self.side), Image.Resampling.LANCZOS))
+            height, width = self._sizes[index]
+            return np.asarray(ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS))
 
 
 def _from_tables(folder: PictureFolder) -> tuple[dict[str, str], list[Fault]]:
@@ -149,6 +160,15 @@ def _from_tables(folder: PictureFolder) -> tuple[dict[str, str], list[Fault]]:
             else:
                 captions[picture] = row.caption
     return captions, faults
+
+
+def _upright_size(path: Path) -> tuple[int, int]:
+    """Height and width of a picture as it is shown."""
+    from PIL import ExifTags, Image
+
+    with Image.open(path) as picture:
+        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= _FIRST_TURNED
+        return (picture.width, picture.height) if turned else (picture.height, picture.width)
 
 
 def _problem_of_picture(path: Path) -> str | None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Combinations = Literal["training", "held-out", "all"]
 Style = Literal["full", "mixed", "open"]
+Classes = Literal["kind", "colour", "place", "time"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class DrawnPictures:
     combinations: Combinations
     things: int | None
     style: Style
+    classes: Classes = "kind"
 
     def __len__(self) -> int:
         return self.count
@@ -34,6 +36,10 @@ class DrawnPictures:
         from nodegraph_diffusion.recipes.pictureworld import scene
 
         return scene(self.seed, index, combinations=self.combinations, count=self.things)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width."""
+        return self.side, self.side
 
     def pixels(self, index: int) -> NDArray[np.uint8]:
         """A picture, (side, side, 3)."""
@@ -48,9 +54,13 @@ class DrawnPictures:
         return caption(self.scene(index), number, self.style)
 
     def label(self, index: int) -> str | None:
-        """The kind of the thing, if there is one thing."""
-        things = self.scene(index).things
-        return things[0].kind if len(things) == 1 else None
+        """The place or the time; or the kind or the colour of the thing, if there is one thing."""
+        scene, classes = self.scene(index), self.classes
+        if classes == "place" or classes == "time":
+            return scene.place if classes == "place" else scene.time
+        if len(scene.things) != 1:
+            return None
+        return scene.things[0].kind if classes == "kind" else scene.things[0].colour
 
     def words(self) -> list[str]:
         """Every word that captions may have, sorted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from nodegraph import Continues, Help, Range, Run, Seed, node
+from nodegraph import Help, Range, Run, Seed, node
 from nodegraph_nodes.trained.opened import opened_text_encoder, opened_unet, opened_vae
 from nodegraph_nodes.types import (
     AnyTextEncoder,
@@ -15,16 +15,10 @@ from nodegraph_nodes.types import (
     TrainedEmbedding,
     TrainedLora,
 )
+from nodegraph_training.nodes.inputs import Batch, Dropout, Rate, Recompute, Steps, Weights
 from nodegraph_training.types import DataSet
 
-Steps = Annotated[
-    int, Range(1, 10_000_000), Continues(), Help("steps of the optimiser; with more of them, training continues where it was")
-]
-Batch = Annotated[int, Range(1, 4096), Help("pictures in each step")]
-Rate = Annotated[float, Range(1e-9, 1), Help("learning rate")]
 Rank = Annotated[int, Range(1, 1024), Help("of the change: more can learn more, and needs more pictures")]
-Weights = Annotated[Literal["simple", "min_snr"], Help("weights of the noise levels in the loss: all the same, or min-SNR")]
-Dropout = Annotated[float, Range(0, 1), Help("share of the pictures that are learned without their caption")]
 
 
 @node("TrainLora", numeric=True)
@@ -42,9 +36,9 @@ def train_lora(
         Literal["attention", "all"],
         Help("attention: what most trainers change; all: every linear layer and convolution"),
     ] = "attention",
-    weighting: Weights = "min_snr",
+    weighting: Weights = "simple",
     dropout: Dropout = 0.1,
-    recompute: Annotated[bool, Help("much less memory for a third more time")] = False,
+    recompute: Recompute = False,
     seed: Seed = 0,
     run: Run = Run(),
 ) -> TrainedLora:
@@ -61,7 +55,7 @@ def train_lora(
     from nodegraph_training.training.loop import HowToTrain, train
     from nodegraph_training.training.networks import own_unet
 
-    model, pictures = opened_unet(unet), data.pictures
+    model = opened_unet(unet)
     network = own_unet(model, run)
     targets = ATTENTION if layers == "attention" else _all_layers(network)
     lora = Lora(network, rank=rank, alpha=alpha, targets=targets, seed=seed)
@@ -69,14 +63,7 @@ def train_lora(
         steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, others={"recompute": recompute}
     )
     with run.work_folder() as folder:
-        prepared = prepare(
-            pictures,
-            opened_vae(vae),
-            opened_text_encoder(text_encoder),
-            added_dim=network.config.added_dim,
-            run=run,
-            folder=folder,
-        )
+        prepared = prepare(data.pictures, vae, text_encoder, network, run=run, folder=folder)
         task = DenoiserTask(
             network,
             prepared.condition,
@@ -102,10 +89,12 @@ def train_textual_inversion(
     steps: Steps = 500,
     start: Annotated[str, Help("a word that the model knows: the new word begins as this one")] = "picture",
     vectors: Annotated[int, Range(1, 64), Help("how many vectors the word has")] = 1,
-    template: Annotated[str, Help("the caption of every picture; {word} stands for the new word")] = "a picture of {word}",
+    template: Annotated[
+        str, Help("what is learned: {word} stands for the new word, {caption} for the caption of each picture")
+    ] = "a picture of {word}",
     batch: Batch = 4,
     learning_rate: Rate = 5e-3,
-    weighting: Weights = "min_snr",
+    weighting: Weights = "simple",
     seed: Seed = 0,
     run: Run = Run(),
 ) -> TrainedEmbedding:
@@ -118,8 +107,9 @@ def train_textual_inversion(
 
     from nodegraph_diffusion.training.tasks.denoiser import DenoiserTask
     from nodegraph_diffusion.training.tuning.inversion import InversionCondition
-    from nodegraph_training.training.denoising import objective_of, samples
-    from nodegraph_training.training.examples import TokenLatents, latents_of, require_side, tokens_of_template
+    from nodegraph_training.training.denoising import SHOWN, objective_of, samples
+    from nodegraph_training.training.examples import captions_of, require_side, tokens_of, tokens_of_template
+    from nodegraph_training.training.latents import TokenLatents, latents_of
     from nodegraph_training.training.loop import HowToTrain, copied, train
     from nodegraph_training.training.networks import own_readers, own_unet, own_vae
 
@@ -135,8 +125,8 @@ def train_textual_inversion(
     if not first:
         raise ValueError("start: expected a word, found none; give a word that the model knows, such as 'picture'")
     inserted = range(reader.model.config.vocab_size, reader.model.config.vocab_size + vectors)
-    tokens = tokens_of_template(tokenizer, template, inserted)
-    empty = tokens_of_template(tokenizer, "", [])
+    tokens = tokens_of_template(tokenizer, template, inserted, captions_of(data.pictures, 1))
+    empty = tokens_of(tokenizer, [""])[0]
     condition = InversionCondition(reader.model, empty, start=first[0], count=vectors).to(run.device)
     how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, others={"weight_decay": 0.0})
     with run.work_folder() as folder:
@@ -147,7 +137,7 @@ def train_textual_inversion(
             objective_of(model.part.noise_schedule, weighting),
             dropout=0.0,
             log_bound=False,
-            sampled=samples(coder, tokens[None], (latents.shape[1], latents.shape[2], latents.shape[3])),
+            sampled=samples(coder, tokens[:SHOWN], latents[0]),
         )
         trainer = train(task, TokenLatents(latents, tokens), how, run=run, folder=folder)
         with trainer.averaged(), torch.no_grad():
@@ -163,9 +153,9 @@ def train_control_net(
     steps: Steps = 2000,
     batch: Batch = 4,
     learning_rate: Rate = 2e-4,
-    weighting: Weights = "min_snr",
+    weighting: Weights = "simple",
     dropout: Dropout = 0.3,
-    recompute: Annotated[bool, Help("much less memory for a third more time")] = False,
+    recompute: Recompute = False,
     seed: Seed = 0,
     run: Run = Run(),
 ) -> TrainedControlNet:
@@ -176,27 +166,20 @@ def train_control_net(
     from nodegraph_diffusion.networks.config import HINT_WIDTHS
     from nodegraph_diffusion.training.tuning.controlnet import ControlNetTask, controlnet_of
     from nodegraph_training.training.denoising import objective_of, prepare
-    from nodegraph_training.training.examples import HintedPictures
+    from nodegraph_training.training.latents import HintedPictures
     from nodegraph_training.training.loop import HowToTrain, copied, train
-    from nodegraph_training.training.networks import own_unet
+    from nodegraph_training.training.networks import built, own_unet
     from nodegraph_training.training.sizes import sizes_of
 
     model = opened_unet(unet)
     network = own_unet(model, run)
     factor = opened_vae(vae).part.config.factor
-    control = controlnet_of(network, factor).requires_grad_(True).to(run.device)
+    control = built(lambda: controlnet_of(network, factor), seed, run).requires_grad_(True)
     how = HowToTrain(
         steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, others={"recompute": recompute}
     )
     with run.work_folder() as folder:
-        prepared = prepare(
-            data.pictures,
-            opened_vae(vae),
-            opened_text_encoder(text_encoder),
-            added_dim=network.config.added_dim,
-            run=run,
-            folder=folder,
-        )
+        prepared = prepare(data.pictures, vae, text_encoder, network, run=run, folder=folder)
         task = ControlNetTask(
             network,
             control,

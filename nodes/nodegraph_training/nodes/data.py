@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from nodegraph import Help, Range, Reads, Run, Seed, node
 from nodegraph_training.data.folder import FolderPictures, PictureFolder, captioned, find_folder, listed
-from nodegraph_training.data.picture_world import Combinations, DrawnPictures, Style
+from nodegraph_training.data.picture_world import Classes, Combinations, DrawnPictures, Style
 from nodegraph_training.types import DataSet
+
+if TYPE_CHECKING:
+    from nodegraph_diffusion.training.pictures.buckets import Buckets
 
 Side = Annotated[int, Range(8, 4096)]
 
@@ -22,13 +25,17 @@ def picture_world(
     ] = "training",
     things: Annotated[int | None, Range(0, 3), Help("number of things in each scene; default: it varies")] = None,
     captions: Annotated[Style, Help("full: they name everything; mixed: most things; open: few")] = "mixed",
+    classes: Annotated[
+        Classes, Help("what the class of a picture is, for TrainClassifier; kind and colour are those of its thing, with things: 1")
+    ] = "kind",
 ) -> DataSet:
     """Drawn scenes with captions: houses, trees, cats and other things in a landscape.
 
     They are drawn when they are needed, and are the same on every machine.
     """
-    pictures = DrawnPictures(count=count, side=side, seed=seed, combinations=combinations, things=things, style=captions)
-    return DataSet(pictures)
+    return DataSet(
+        DrawnPictures(count=count, side=side, seed=seed, combinations=combinations, things=things, style=captions, classes=classes)
+    )
 
 
 @node("ImageFolder")
@@ -39,6 +46,9 @@ def image_folder(
         Help("a folder of pictures; captions in .txt or .caption files beside them, or in .csv, .jsonl or .json tables"),
     ],
     side: Annotated[Side, Help("pictures are resized and cut to squares of this side, in pixels")] = 512,
+    buckets: Annotated[
+        bool, Help("keep about the aspect ratio of each picture: cut it to the nearest of some sizes of side x side pixels in all")
+    ] = False,
     caption: Annotated[str | None, Help("for pictures that have none")] = None,
     skip_faults: Annotated[bool, Help("leave out files that cannot be used, with a note, instead of stopping")] = False,
     run: Run = Run(),
@@ -57,4 +67,12 @@ def image_folder(
         )
     if faults:
         run.notice(f"{len(faults)} {'file is' if len(faults) == 1 else 'files are'} left out:\n{listed(faults)}")
-    return DataSet(FolderPictures(found, side))
+    return DataSet(FolderPictures(found, side, _buckets_of(side) if buckets else None))
+
+
+def _buckets_of(side: int) -> Buckets:
+    """Sizes whose ratios go up to 4; for a side of 512 those of kohya's trainers."""
+    from nodegraph_diffusion.training.pictures.buckets import Buckets
+
+    step = min(64, max(8, side // 64 * 8))
+    return Buckets(side=side, step=step, least=max(step, side // 2 // step * step), most=2 * side)

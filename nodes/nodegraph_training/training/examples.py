@@ -1,98 +1,32 @@
-"""Examples for training, made of a data set: pixels, latents, captions, hints and classes."""
+"""Examples for training, made of a data set: pixels, captions and classes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nodegraph_diffusion.conditioning.sdxl_sizes import AESTHETIC, vector_conditioning
-from nodegraph_diffusion.text.encode import Reader, read_prompt
-from nodegraph_diffusion.training.tasks.classifier import ClassifiedLatents
+from nodegraph_diffusion.recipes.embedded.autoencoder import augmented
+from nodegraph_diffusion.recipes.embedded.text import ReadCaptions, random_caption, read_captions
 from nodegraph_diffusion.training.tasks.clip import CaptionedPictures
-from nodegraph_diffusion.training.tasks.denoiser import ConditionedLatents
-from nodegraph_diffusion.training.tuning.controlnet import HintedLatents
-from nodegraph_training.training.loop import remembered
+from nodegraph_training.data.picture_world import DrawnPictures
 
 if TYPE_CHECKING:
-    from nodegraph_diffusion.conditioning.prompt import Prompt
-    from nodegraph_diffusion.networks.vae import AutoencoderKL
     from nodegraph_diffusion.text.tokenizer import Tokenizer
     from nodegraph_training.types import Pictures
 
 CAPTIONS: Final = 4
 """How many captions of a picture are learned, if the data set has several."""
 
-_AT_ONCE: Final = 16
-
 
 def pixels_of(pictures: Pictures, indices: Sequence[int]) -> Tensor:
-    """Pictures (B, 3, side, side) in [-1, 1]."""
+    """Pictures of one size, (B, 3, H, W) in [-1, 1]."""
     stacked = torch.from_numpy(np.stack([pictures.pixels(index) for index in indices]))
     return stacked.permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
-
-
-def latents_of(pictures: Pictures, vae: AutoencoderKL, folder: Path) -> Tensor:
-    """The latents of all pictures, (N, c, h, w), scaled as a denoiser expects them; remembered in the work folder."""
-
-    @torch.no_grad()
-    def encode() -> dict[str, Tensor]:
-        device, parts = next(vae.parameters()).device, []
-        for start in range(0, len(pictures), _AT_ONCE):
-            pixels = pixels_of(pictures, range(start, min(start + _AT_ONCE, len(pictures))))
-            parts.append((vae.encode(pixels.to(device))[0] * vae.config.scaling_factor).cpu())
-        return {"latents": torch.cat(parts)}
-
-    return remembered(folder / "latents.safetensors", encode)["latents"]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Encoded captions: contexts (M, L, width), and what a UNet of SDXL receives besides, (M, added_dim)."""
-
-    contexts: Tensor
-    added: Tensor | None
-
-
-@torch.no_grad()
-def encode_texts(readers: Sequence[Reader], texts: Sequence[str], *, size: int, added_dim: int | None) -> Encoded:
-    """Texts as a UNet attends to them, cut to what the encoder reads at once."""
-    length = min(reader.tokenizer.max_length for reader in readers)
-    prompts: dict[str, Prompt] = {text: read_prompt(readers, text) for text in dict.fromkeys(texts)}
-    contexts = torch.cat([prompts[text].embedding[:, :length].cpu() for text in texts])
-    if added_dim is None:
-        return Encoded(contexts, None)
-    vectors = [vector_conditioning(prompts[text], (size, size), AESTHETIC, added_dim).cpu() for text in texts]
-    return Encoded(contexts, torch.cat(vectors))
-
-
-class CaptionedLatents:
-    """Latents (N, c, h, w) with encoded captions, several for each picture: caption k of picture i is row i * CAPTIONS + k."""
-
-    def __init__(self, latents: Tensor, encoded: Encoded, captions: int) -> None:
-        self._latents, self._encoded, self._captions = latents, encoded, captions
-
-    def __len__(self) -> int:
-        return len(self._latents)
-
-    def batch(self, indices: list[int], generator: torch.Generator) -> ConditionedLatents:
-        """The latents with these indices, each with one of its captions."""
-        rows = self.rows(indices, generator)
-        added = self._encoded.added
-        return ConditionedLatents(
-            latent=self._latents[indices],
-            condition=self._encoded.contexts[rows],
-            added=None if added is None else added[rows],
-        )
-
-    def rows(self, indices: list[int], generator: torch.Generator) -> Tensor:
-        """The rows of one caption of each picture, drawn by chance."""
-        return torch.tensor(indices) * self._captions + torch.randint(self._captions, (len(indices),), generator=generator)
 
 
 def captions_of(pictures: Pictures, count: int) -> list[str]:
@@ -120,54 +54,63 @@ class FromPixels:
         return pixels if self._make is None else self._make(indices, pixels, generator)
 
 
+@dataclass(frozen=True)
+class Cropped:
+    """What an autoencoder learns from: squares of `side` pixels at any place of a picture (None: all of it), perhaps augmented."""
+
+    side: int | None
+    augment: bool
+
+    def __call__(self, indices: list[int], pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """(B, 3, H, W) -> (B, 3, side, side)."""
+        return torch.stack([self._one(picture, generator) for picture in pixels])
+
+    def _one(self, picture: Tensor, generator: torch.Generator) -> Tensor:
+        if self.side is not None:
+            top, left = (int(torch.randint(room - self.side + 1, (), generator=generator)) for room in picture.shape[1:])
+            picture = picture[:, top : top + self.side, left : left + self.side]
+        return augmented(picture, generator) if self.augment else picture
+
+
+def require_crop(pictures: Pictures, side: int | None, factor: int) -> None:
+    """Raise ValueError if squares of this side cannot be cut from pictures, or do not fill whole cells of the latent."""
+    if side is not None and (side > pictures.side or side % factor):
+        raise ValueError(
+            f"crop: expected a multiple of {factor}, which this autoencoder encodes, of at most {pictures.side}, the side of the "
+            f"pictures, found {side}"
+        )
+
+
 def require_side(pictures: Pictures, factor: int) -> None:
     """Raise ValueError if pictures do not fill whole cells of the latent."""
-    if pictures.side % factor:
+    if any(side % factor for index in range(len(pictures)) for side in pictures.size(index)):
         raise ValueError(
             f"data: expected pictures whose side is a multiple of {factor}, which this autoencoder encodes, found {pictures.side}; "
             f"give the data set the side {pictures.side // factor * factor or factor}"
         )
 
 
-def tokens_of_template(tokenizer: Tokenizer, template: str, inserted: Sequence[int]) -> Tensor:
-    """The tokens (L,) of a caption in which `inserted` stands for {word}, filled to the length of the encoder."""
-    before, _, after = template.partition("{word}")
-    middle = [*tokenizer.encode(before), *inserted, *tokenizer.encode(after)]
-    room = tokenizer.max_length - 2
-    if len(middle) > room:
-        raise ValueError(f"template: expected at most {room} tokens with the new word, found {len(middle)}; shorten it")
-    tokens = [tokenizer.bos, *middle, tokenizer.eos]
-    return torch.tensor(tokens + [tokenizer.pad] * (tokenizer.max_length - len(tokens)))
+def require_squares(pictures: Pictures) -> None:
+    """Raise ValueError unless all pictures are squares of one size."""
+    if any(pictures.size(index) != (pictures.side, pictures.side) for index in range(len(pictures))):
+        raise ValueError("data: expected squares of one size, found pictures of several aspect ratios; leave out 'buckets: true'")
 
 
-class TokenLatents:
-    """Latents (N, c, h, w) that all have the same caption, as tokens (L,)."""
-
-    def __init__(self, latents: Tensor, tokens: Tensor) -> None:
-        self._latents, self._tokens = latents, tokens
-
-    def __len__(self) -> int:
-        return len(self._latents)
-
-    def batch(self, indices: list[int], generator: torch.Generator) -> ConditionedLatents:
-        """The latents with these indices."""
-        return ConditionedLatents(latent=self._latents[indices], condition=self._tokens.expand(len(indices), -1))
-
-
-class HintedPictures:
-    """Captioned latents, with the edges of their pictures as hints."""
-
-    def __init__(self, examples: CaptionedLatents, pictures: Pictures) -> None:
-        self._examples, self._pictures = examples, pictures
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def batch(self, indices: list[int], generator: torch.Generator) -> HintedLatents:
-        """The latents with these indices, each with one of its captions and its edges."""
-        found = self._examples.batch(indices, generator)
-        hint = edges_of(pixels_of(self._pictures, indices) / 2 + 0.5)
-        return HintedLatents(latent=found.latent, condition=found.condition, added=found.added, hint=hint)
+def tokens_of_template(tokenizer: Tokenizer, template: str, inserted: Sequence[int], captions: Sequence[str]) -> Tensor:
+    """Tokens (B, L) of the template for each caption: `inserted` stands for {word}; filled to the length of the encoder."""
+    room, rows = tokenizer.max_length - 2, []
+    for caption in captions:
+        before, _, after = template.partition("{word}")
+        first, last = (tokenizer.encode(part.replace("{caption}", caption)) for part in (before, after))
+        middle = [*first, *inserted, *last]
+        if len(middle) > room:
+            raise ValueError(
+                f"template: expected at most {room} tokens with the new word, found {len(middle)}; shorten it"
+                + (f" or the caption '{caption}'" if "{caption}" in template else "")
+            )
+        tokens = [tokenizer.bos, *middle, tokenizer.eos]
+        rows.append(tokens + [tokenizer.pad] * (tokenizer.max_length - len(tokens)))
+    return torch.tensor(rows)
 
 
 def edges_of(pixels: Tensor, threshold: float = 0.15) -> Tensor:
@@ -196,6 +139,23 @@ class CaptionedPixels:
         return CaptionedPictures(pixels=pixels_of(self._pictures, indices), tokens=tokens_of(self._tokenizer, texts))
 
 
+class ReadPictures:
+    """Random captions of drawn pictures, with what they demand. Raises ValueError for pictures of other kinds."""
+
+    def __init__(self, pictures: Pictures, device: str) -> None:
+        if not isinstance(pictures, DrawnPictures):
+            raise ValueError("data: expected the pictures of PictureWorld, whose captions can be read, found others; use TrainCLIP")
+        self._pictures, self._device = pictures, device
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def batch(self, indices: list[int], generator: torch.Generator) -> ReadCaptions:
+        """A caption of each of these pictures."""
+        read = read_captions([random_caption(self._pictures.scene(index), generator) for index in indices])
+        return ReadCaptions(tokens=read.tokens.to(self._device), attributes=read.attributes.to(self._device))
+
+
 def tokens_of(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
     """The tokens of texts (B, L), cut and filled to the length of the encoder."""
     rows = []
@@ -203,20 +163,6 @@ def tokens_of(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
         row = [tokenizer.bos, *tokenizer.encode(text)[: tokenizer.max_length - 2], tokenizer.eos]
         rows.append(row + [tokenizer.pad] * (tokenizer.max_length - len(row)))
     return torch.tensor(rows)
-
-
-class LabelledLatents:
-    """Latents (N, c, h, w) with classes (N,)."""
-
-    def __init__(self, latents: Tensor, labels: Tensor) -> None:
-        self._latents, self._labels = latents, labels
-
-    def __len__(self) -> int:
-        return len(self._latents)
-
-    def batch(self, indices: list[int], generator: torch.Generator) -> ClassifiedLatents:
-        """The latents with these indices."""
-        return ClassifiedLatents(latent=self._latents[indices], classes=self._labels[indices])
 
 
 def class_names(pictures: Pictures) -> tuple[Tensor, list[str]]:

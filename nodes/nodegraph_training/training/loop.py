@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nodegraph.plugin_api import Cancelled, replacing
-from nodegraph_diffusion.training.loop.options import TrainingOptions
+from nodegraph_diffusion.training.loop.options import Schedule, TrainingOptions
 from nodegraph_diffusion.training.loop.state import read_record
 from nodegraph_diffusion.training.loop.trainer import STATE, Trainer
 from nodegraph_nodes.types import Image
@@ -39,7 +39,7 @@ SAMPLES_EVERY: Final = 200
 class HowToTrain:
     """What every training node has as inputs: see `TrainingOptions`.
 
-    The learning rate does not depend on the number of steps, so that more steps continue what fewer steps began.
+    With a constant learning rate, more steps continue what fewer steps began.
     """
 
     steps: int
@@ -47,6 +47,7 @@ class HowToTrain:
     learning_rate: float
     seed: int
     warm_up: int = 0
+    schedule: Schedule = "constant"
     average: float | None = 0.999
     others: dict[str, Any] = field(default_factory=dict)
 
@@ -56,7 +57,7 @@ class HowToTrain:
             steps=self.steps,
             batch=self.batch,
             learning_rate=self.learning_rate,
-            schedule="constant",
+            schedule=self.schedule,
             warm_up=self.warm_up,
             average=self.average,
             seed=self.seed,
@@ -70,7 +71,7 @@ class HowToTrain:
 def train(task: Task[Any], examples: Examples[Any], how: HowToTrain, *, run: Run, folder: Path) -> Trainer[Any]:
     """Train to the last step, from the state in `folder` if it has one. The state is saved when the run is cancelled."""
     with _same_environment():
-        trainer = Trainer(task, examples, how.options(), folder=_state_folder(folder, how.steps))
+        trainer = Trainer(task, examples, how.options(), folder=_state_folder(folder, how))
         try:
             trainer.run(on_progress=_Reporter(run, trainer))
         except Cancelled:
@@ -97,11 +98,11 @@ def _same_environment() -> Iterator[None]:
         os.environ.pop(name, None)
 
 
-def _state_folder(folder: Path, steps: int) -> Path:
-    """The folder of the state: the common one, unless that has gone further already."""
-    common = folder / "state"
+def _state_folder(folder: Path, how: HowToTrain) -> Path:
+    """The folder of the state: the common one, unless that has gone further, or each step depends on the number of steps."""
+    common, own = folder / "state", folder / f"state-{how.steps}"
     record = read_record(common / STATE)
-    return common if record is None or record["step"] <= steps else folder / f"state-{steps}"
+    return own if how.schedule != "constant" or (record is not None and record["step"] > how.steps) else common
 
 
 class _Reporter:

@@ -11,11 +11,14 @@ import torch
 
 from nodegraph_diffusion.adapters.lora.patch import patch_in_place
 from nodegraph_diffusion.checkpoint import load_text_encoder, load_unet, load_vae
+from nodegraph_diffusion.networks.classifier import NoisyClassifier
+from nodegraph_diffusion.networks.config import UNetConfig
 from nodegraph_diffusion.text.encode import Reader
 from nodegraph_diffusion.text.tokenizer import Tokenizer, load_tokenizer
 from nodegraph_diffusion.training.loop.seeds import derived_seed
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.text_encoders import load_text_tokenizer
+from nodegraph_nodes.trained.opened import network_config
 
 if TYPE_CHECKING:
     from nodegraph import Run
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.networks.unet import UNet
     from nodegraph_diffusion.networks.vae import AutoencoderKL
     from nodegraph_nodes.types import VAE, TextEncoder, UNetModel
+    from nodegraph_training.types import TrainedClassifier
 
 T = TypeVar("T", bound=Any)
 
@@ -62,6 +66,14 @@ def own_readers(encoder: TextEncoder, run: Run) -> list[Reader]:
         )
         for index in range(len(encoder.parts))
     ]
+
+
+def own_classifier(classifier: TrainedClassifier, run: Run) -> NoisyClassifier:
+    """A copy of a classifier of noisy latents, which does not change any more."""
+    config, classes = network_config(UNetConfig, classifier.settings), len(classifier.settings["classes"])
+    network = built(lambda: NoisyClassifier(config, classes), 0, run)
+    network.load_state_dict(dict(classifier.tensors))
+    return network.eval().requires_grad_(False)
 
 
 def built(build: Callable[[], T], seed: int, run: Run) -> T:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
-from nodegraph_diffusion.recipes.bytepairs import learn_merges
+from nodegraph_diffusion.recipes.bytepairs import WordVocabulary, learn_merges
 from nodegraph_diffusion.text.tokenizer import END, START, WORD_END, byte_alphabet
 
 _WORD: Final = re.compile(r"[a-z]+|[0-9]|[!-/:-@\[-`{-~]+")  # as the tokenizer splits ASCII text
@@ -28,3 +30,10 @@ def vocabulary_files(words: Sequence[str], max_length: int) -> dict[str, str]:
         "special_tokens_map.json": json.dumps(specials) + "\n",
         "tokenizer_config.json": json.dumps(config) + "\n",
     }
+
+
+def files_of(vocabulary: WordVocabulary) -> dict[str, str]:
+    """The files of a vocabulary's tokenizer, by name."""
+    with tempfile.TemporaryDirectory(prefix="nodegraph-") as folder:
+        vocabulary.write(Path(folder))
+        return {file.name: file.read_text(encoding="utf-8") for file in sorted(Path(folder).iterdir())}

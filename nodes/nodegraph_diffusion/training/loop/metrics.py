@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -39,7 +40,18 @@ class Progress:
     preview: Tensor | None
 
 
-Observer = Callable[[Metrics], None]
+class Observer(Protocol):
+    """Receives each line of metrics."""
+
+    def __call__(self, metrics: Metrics, /) -> None: ...
+
+
+@runtime_checkable
+class ShowsSamples(Protocol):
+    """An observer that also receives sample pictures."""
+
+    def show_samples(self, grid: Tensor, step: int, /) -> None:
+        """A grid of samples, (3, H, W) in [-1, 1], after so many steps."""
 
 
 class MetricsFile:
@@ -72,7 +84,10 @@ def _whole_lines(path: Path) -> list[str]:
 
 
 class TensorBoard:
-    """Metrics as events for TensorBoard in a folder. Raises ImportError unless the extra `tensorboard` is installed."""
+    """Metrics and sample pictures as events for TensorBoard in a folder.
+
+    Raises ImportError unless the extra `tensorboard` is installed.
+    """
 
     def __init__(self, folder: Path, step: int = 0) -> None:
         try:
@@ -87,6 +102,11 @@ class TensorBoard:
         norms = {f"gradient/{name}": norm for name, norm in metrics.gradients.items()}
         for name, value in {**metrics.figures, **norms, **rates}.items():
             self._writer.add_scalar(name, value, metrics.step)
+        self._writer.flush()
+
+    def show_samples(self, grid: Tensor, step: int) -> None:
+        """Write the event of a grid of samples."""
+        self._writer.add_image("samples", grid.clamp(-1, 1) / 2 + 0.5, step)
         self._writer.flush()
 
 

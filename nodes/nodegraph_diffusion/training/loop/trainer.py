@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 
 from nodegraph_diffusion.training.loop.examples import Examples, order_of
-from nodegraph_diffusion.training.loop.metrics import Metrics, MetricsFile, Observer, Progress, picture_grid, write_picture
+from nodegraph_diffusion.training.loop.metrics import (
+    Metrics,
+    MetricsFile,
+    Observer,
+    Progress,
+    ShowsSamples,
+    picture_grid,
+    write_picture,
+)
 from nodegraph_diffusion.training.loop.network import NetworkInTraining
 from nodegraph_diffusion.training.loop.options import TrainingOptions, require_same
 from nodegraph_diffusion.training.loop.precision import autocast, computing_dtype, loss_scaler
@@ -32,8 +40,8 @@ class Trainer(Generic[Batch]):
 
     `folder` holds the state (`state.safetensors`), the figures (`metrics.jsonl`) and the sample pictures (`samples/STEP.png`); if
     it has a state, the run continues from it, with the same result as a run that was never stopped. Without a folder, nothing is
-    written. `observers` receive each line of metrics; a `TensorBoard` is one. Raises ValueError if the saved state belongs to a run
-    with other options or networks.
+    written. `observers` receive each line of metrics, and sample pictures if they can show them; a `TensorBoard` is one. Raises
+    ValueError if the saved state belongs to a run with other options or networks.
     """
 
     def __init__(
@@ -200,6 +208,9 @@ class Trainer(Generic[Batch]):
         if pictures is None:
             return
         self._preview = picture_grid(pictures.detach().float().cpu())
+        for observer in self._observers:
+            if isinstance(observer, ShowsSamples):
+                observer.show_samples(self._preview, self.step)
         if self._folder is not None:
             write_picture(self._preview, self._folder / SAMPLES / f"{self.step:08d}.png")
 

@@ -1,0 +1,113 @@
+"""Nodes that train autoencoders."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from nodegraph import Help, Range, Run, Seed, node
+from nodegraph_nodes.trained.opened import opened_vae
+from nodegraph_nodes.types import AnyVAE, TrainedVAE
+from nodegraph_training.nodes.inputs import Batch, Channels, Levels, Rate, Steps, WarmUp
+from nodegraph_training.types import DataSet
+
+_MEASURED = 256  # pictures whose latents give the mean and the deviation
+
+
+@node("TrainAutoencoder", numeric=True)
+def train_autoencoder(
+    data: DataSet,
+    steps: Steps = 20_000,
+    channels: Channels = 16,
+    levels: Levels = [1, 2, 4],  # noqa: B006 (never changed)
+    latent_channels: Annotated[int, Range(1, 64)] = 4,
+    batch: Batch = 16,
+    learning_rate: Rate = 1e-3,
+    warm_up: WarmUp = 0,
+    squares: Annotated[float, Range(0, 1000), Help("weight of the squared error beside the absolute one")] = 4.0,
+    divergence: Annotated[float, Range(0, 1000), Help("weight of the KL divergence")] = 1e-4,
+    crop: Annotated[
+        int | None, Range(8, 4096), Help("side of the squares of the pictures that are learned; default: all of them")
+    ] = None,
+    augment: Annotated[bool, Help("mirror half of the pictures, and exchange the colour channels of half of them")] = False,
+    seed: Seed = 0,
+    run: Run = Run(),
+) -> TrainedVAE:
+    """Train an autoencoder from nothing: pictures to latents and back.
+
+    See Rombach et al. 2022, sec. 3.1. Each channel of its latents has the mean 0 and the deviation 1.
+    """
+    from copy import deepcopy
+
+    from nodegraph_diffusion.networks.vae import AutoencoderKL, VAEConfig
+    from nodegraph_diffusion.recipes.pixels import standardise
+    from nodegraph_diffusion.training.tasks.autoencoder import AutoencoderTask, ReconstructionWeights
+    from nodegraph_training.training.examples import Cropped, FromPixels, pixels_of, require_crop, require_side, require_squares
+    from nodegraph_training.training.loop import HowToTrain, copied, train
+    from nodegraph_training.training.networks import built
+    from nodegraph_training.training.sizes import sizes_of
+
+    config = VAEConfig(
+        channels=channels,
+        channel_mult=tuple(levels),
+        num_res_blocks=1,
+        latent_channels=latent_channels,
+        norm_groups=min(8, channels),
+        mid_attention=False,
+        scaling_factor=1.0,
+    )
+    pictures = data.pictures
+    require_squares(pictures)
+    require_side(pictures, config.factor)
+    require_crop(pictures, crop, config.factor)
+    model = built(lambda: AutoencoderKL(config), seed, run)
+    shown = pixels_of(pictures, range(min(8, len(pictures))))
+    weights = ReconstructionWeights(squares=squares, bottleneck=divergence)
+    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, warm_up=warm_up)
+    with run.work_folder() as folder:
+        examples = FromPixels(pictures, Cropped(crop, augment))
+        trainer = train(AutoencoderTask(model, weights=weights, sampled=shown), examples, how, run=run, folder=folder)
+        with trainer.averaged():
+            measured = (pictures.pixels(index)[None] for index in range(min(_MEASURED, len(pictures))))
+            standard = standardise(deepcopy(model).cpu(), measured)
+        return TrainedVAE(copied(standard.state_dict()), {"config": sizes_of(standard.config), "size": pictures.side})
+
+
+@node("TrainDecoder", numeric=True)
+def train_decoder(
+    vae: AnyVAE,
+    data: DataSet,
+    steps: Steps = 2_500,
+    batch: Batch = 8,
+    learning_rate: Rate = 6e-4,
+    warm_up: WarmUp = 0,
+    seed: Seed = 0,
+    run: Run = Run(),
+) -> TrainedVAE:
+    """Train the decoder of an autoencoder further, on latents with a little noise.
+
+    Those that a denoiser makes have some. The encoder stays the same, and so does every latent: a denoiser for them needs no
+    training.
+    """
+    from nodegraph_diffusion.recipes.embedded.decoder import DecoderTask
+    from nodegraph_training.training.examples import FromPixels, require_side, require_squares
+    from nodegraph_training.training.loop import HowToTrain, copied, train
+    from nodegraph_training.training.networks import own_vae
+    from nodegraph_training.training.sizes import sizes_of
+
+    pictures, model = data.pictures, own_vae(opened_vae(vae), run)
+    require_squares(pictures)
+    require_side(pictures, model.config.factor)
+    how = HowToTrain(
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        seed=seed,
+        warm_up=warm_up,
+        average=0.998,
+        others={"weight_decay": 0.0},
+    )
+    with run.work_folder() as folder:
+        examples = FromPixels(pictures, lambda indices, pixels, generator: pixels.to(run.device))
+        trainer = train(DecoderTask(model), examples, how, run=run, folder=folder)
+        with trainer.averaged():
+            return TrainedVAE(copied(model.state_dict()), {"config": sizes_of(model.config), "size": pictures.side})
