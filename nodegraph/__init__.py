@@ -23,6 +23,7 @@ from nodegraph.node_types.spec import Choice, Continues, File, Help, OptionsOf, 
 if TYPE_CHECKING:
     from nodegraph.engine import Engine, Result, RunHandle
     from nodegraph.plugins.hookspecs import hookimpl, hookspec
+    from nodegraph.reproduce.diff import diff
     from nodegraph.reproduce.lock import lock, verify
     from nodegraph.sweeps.run import SweepResult, sweep
     from nodegraph.workflow.workflow import Workflow
@@ -55,6 +56,7 @@ __all__ = [
     "SweepResult",
     "Workflow",
     "WorkflowError",
+    "diff",
     "hookimpl",
     "hookspec",
     "lock",
@@ -71,6 +73,7 @@ _LAZY = {
     "Workflow": "workflow.workflow",
     "hookimpl": "plugins.hookspecs",
     "hookspec": "plugins.hookspecs",
+    "diff": "reproduce.diff",
     "lock": "reproduce.lock",
     "sweep": "sweeps.run",
     "verify": "reproduce.lock",

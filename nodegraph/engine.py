@@ -156,6 +156,10 @@ class Engine:
 
         return facts_of(graph, self.plugins, digest=self._files.sha256, numerics=lambda: self._numerics()().name)
 
+    def digest(self, path: Path) -> str:
+        """The SHA-256 of a file, which is remembered as long as the file stays the same. Raises OSError."""
+        return self._files.sha256(path)
+
     def run(
         self,
         workflow: WorkflowSource,
@@ -170,6 +174,7 @@ class Engine:
         verify: float | None = None,
         own_files: OwnFiles | None = None,
         locked: bool | Path | str = False,
+        metadata: bool = True,
         raise_errors: bool = True,
     ) -> Result:
         """Compute the outputs of `workflow`, which may be the path of a file.
@@ -182,7 +187,8 @@ class Engine:
         a node that fails stops only the nodes below it. `verify` is the share of cached results, from 0 to 1, that is computed
         again and compared; default: NODEGRAPH_VERIFY, or 0. The result's `verified` and `differed` name these nodes. If one
         differs, the computed result is used and stored, and a notice says what was wrong. With `locked`, nothing runs unless all
-        is as the lock file of the workflow's file says, or the one that `locked` names; seeds are drawn as they were then.
+        is as the lock file of the workflow's file says, or the one that `locked` names; seeds are drawn as they were then. Without
+        `metadata`, files do not say how they were made.
 
         Raises WorkflowError, DeviceError or LockError before anything runs, then NodeError, OutputError or Cancelled. With
         `raise_errors=False`, an error during the run is in the result's `error` instead.
@@ -198,6 +204,7 @@ class Engine:
             verify=verify,
             own_files=own_files,
             locked=locked,
+            metadata=metadata,
         )
         cancel = CancelFlag()
         with self._runs.active(cancel) as overlapped:
@@ -253,6 +260,8 @@ class Engine:
         with gc_paused():
             if not isinstance(workflow, Workflow):
                 workflow = load_workflow(path_of(workflow), self.plugins, changes)
+            if workflow.recorded is not None:
+                workflow.recorded.digest = self._files.sha256
             with expecting(expected_by(workflow.file)):
                 graph = build_graph(workflow, self.plugins, changes, names_of(targets))
             file_names(graph, self.plugins.codecs)
@@ -298,6 +307,7 @@ class Engine:
             force=names_of(options.force),
             out=None if options.out is None else Path(options.out),
             overwrite=options.overwrite,
+            metadata=options.metadata,
             own_files=options.own_files,
             directory=Path() if options.out is None else Path().absolute(),
             records=self._within("runs"),

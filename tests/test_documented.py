@@ -54,8 +54,9 @@ def called_hooks(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     workflow = folder / "workflow.yaml"
     workflow.write_text("nodegraph: 1\nnodes: {mask: {use: Mask, path: mask.png}}\noutputs: {mask: {from: $mask}}\n")
     shutil.copy(ROOT / "workflows/examples/mask.png", folder)
-    ran = CliRunner().invoke(main, ["check", str(folder / "recorder.py")], env={"NODEGRAPH_PLUGIN_DIR": str(folder)})
-    assert ran.exit_code == 2, ran.output  # not a workflow
+    for words in (["check", str(folder / "recorder.py")], ["show", str(folder / "mask.png")]):
+        ran = CliRunner().invoke(main, words, env={"NODEGRAPH_PLUGIN_DIR": str(folder)})
+        assert ran.exit_code == 2, ran.output  # not a workflow
     for words in (["--help"], ["run", str(workflow), "--out", str(folder), "--cache-dir", str(folder / "cache")]):
         ran = CliRunner().invoke(main, words, env={"NODEGRAPH_PLUGIN_DIR": str(folder)}, catch_exceptions=False)
         assert ran.exit_code == 0, ran.output
@@ -182,6 +183,7 @@ def test_public_names_are_listed():
         "SweepResult",
         "Workflow",
         "WorkflowError",
+        "diff",
         "hookimpl",
         "hookspec",
         "lock",

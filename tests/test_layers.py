@@ -23,12 +23,12 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.projects": "checks config doctor init",
     "nodegraph.cli.storage": "cache runs",
-    "nodegraph.cli.workflows": "notes resolved verify_option check examples explain lock run show verify sweep",
+    "nodegraph.cli.workflows": "made notes resolved verify_option check diff examples explain lock run show verify sweep",
     "nodegraph.graph": (
         "graph suggest overrides expansion params read_files inputs param_types order origins composed node_checks build "
         "remarks load"
     ),
-    "nodegraph.graph.expansion": "names flat outside scopes values switches uses expand",
+    "nodegraph.graph.expansion": "names flat outside scopes embedded values switches uses expand",
     "nodegraph.node_types": "fetching on_demand port_types spec portable returned yaml_core literals signature",
     "nodegraph.plugins": (
         "backend registry registered state codecs code distributions discovery hookspecs hook_checks watched manager"
@@ -41,15 +41,16 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph.run.display": "time_left values notebook",
     "nodegraph.run.node": ("interrupted process_state work node_run inputs failure call attempts stored_result outcome run_node"),
-    "nodegraph.reproduce": "lock",
+    "nodegraph.reproduce": "lock sides diff",
     "nodegraph.run.lock": "lock_file expected changes facts",
-    "nodegraph.run.outputs": "names same_file own_files writer",
+    "nodegraph.run.outputs": "names same_file own_files whole writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",
     "nodegraph.settings": "names sizes files values",
     "nodegraph.sweeps": "axes points sheets table run",
     "nodegraph.workflow": (
-        "definitions diagram scalars text_file yaml_tree dump document presets json_schema subworkflows handles workflow"
+        "definitions diagram scalars text_file yaml_tree dump document presets json_schema subworkflows handles recorded workflow "
+        "output_metadata"
     ),
     "nodegraph.workflow.diagram": "diagram layout mermaid svg",
     "nodegraph_diffusion": (
@@ -122,7 +123,7 @@ LAYERS: dict[str, str] = {
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "
         "residency backend text_encoders"
     ),
-    "nodegraph_nodes.pictures": "colours side_data files formats sheets labelled_sheet",
+    "nodegraph_nodes.pictures": "colours side_data files foreign formats parameters sheets labelled_sheet difference",
     "nodegraph_nodes.trained": "codec opened",
     "nodegraph_nodes.nodes": (
         "outlines adapters conditioning grid guidance latent latents lists mask concat image models sigmas sampling template text"

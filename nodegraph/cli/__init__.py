@@ -20,6 +20,7 @@ _COMMANDS = {
     "show": "workflows",
     "lock": "workflows",
     "verify": "workflows",
+    "diff": "workflows",
     "examples": "workflows",
     "nodes": "plugins",
     "plugins": "plugins",

@@ -117,6 +117,14 @@ preview_option: Option = click.option(
     metavar="DIR",
     help="While nodes run, write previews of their results to this folder, for a viewer that reloads changed files.",
 )
+base_option: Option = click.option(
+    "--base",
+    "bases",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="DIR",
+    help="If FILE is an output: also look in this folder for the files that it was made of. May be repeated.",
+)
 json_option: Option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph.errors import Location, Problem, WorkflowError
 from nodegraph.graph.expansion.flat import FlatDocument
+from nodegraph.graph.expansion.names import matches
 from nodegraph.graph.graph import Graph, GraphNode, Input, Output, ResolvedLink, Value
 from nodegraph.graph.inputs import Inputs
 from nodegraph.graph.node_checks import NodeChecks
@@ -42,6 +43,8 @@ class _Builder:
         self.workflow, self.plugins = workflow, plugins
         self.problems: list[Problem] = []
         self.expansion: Expansion | None = None
+        overrides = [*(Override(name, value, base=workflow.base) for name, value in workflow.values.items()), *overrides]
+        self.all_overrides = overrides
         self.document: Document = workflow
         if any(map(is_composed, workflow.nodes.values())):
             from nodegraph.graph.expansion.expand import Expansion
@@ -52,7 +55,14 @@ class _Builder:
         self.lists: dict[str, list[Links]] = {}
         nodes = self.document.nodes
         self.types = {node.name: plugins.nodes.get(node.type) for node in nodes.values() if node.type in plugins.nodes}
-        self.input_values = InputValues(self.document, self.types, self.problems, base=workflow.base, declared=self._declared)
+        self.input_values = InputValues(
+            self.document,
+            self.types,
+            self.problems,
+            base=workflow.base,
+            declared=self._declared,
+            recorded=workflow.recorded,
+        )
         self.inputs = Inputs(
             workflow=self.document, plugins=plugins, types=self.types, input_values=self.input_values, problems=self.problems
         )
@@ -271,14 +281,29 @@ class _Builder:
         resolved.outputs.update(self.workflow.outputs)
         resolved.workflows, resolved.sweep = self.workflow.workflows, self.workflow.sweep
         for (node, input), value in self.inputs.resolved.items():
-            if node in resolved.nodes:
+            if node not in resolved.nodes:
+                resolved.values[f"{node}.{input}"] = value
+            else:
                 definition = resolved.nodes[node]
                 resolved.nodes[node] = replace(definition, inputs={**definition.inputs, input: value})
         if self.expansion is not None:
             from nodegraph.graph.composed import write_back
 
             write_back(resolved, self.expansion.flat.changed, self.input_values.drawn_seeds, self.expansion.sizes())
+            resolved.values |= self._values_inside()
         return resolved
+
+    def _values_inside(self) -> dict[str, Any]:
+        """The values of params of sub-workflows that were given from outside, and of those deeper inside that were drawn."""
+        values, found = self.input_values, dict[str, Any]()
+        names = [name for name in values.params if "." in name]
+        for override in self.all_overrides:
+            node, _, input = override.name.partition(".")
+            for name in names:
+                owner, _, param = name.rpartition(".")
+                if param == input.partition(".")[0] and matches(node, owner):
+                    found[name] = values.params[name].in_workflow(path=values.is_path(name))
+        return found | {name: seed for name, seed in values.drawn_seeds.items() if "/" in name.rpartition(".")[0]}
 
     # --- messages
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from nodegraph.errors import Problem
+from nodegraph.graph.expansion.embedded import Paths, embedded
 from nodegraph.graph.expansion.expand import Expansion
 from nodegraph.graph.expansion.names import nodes_inside, without_indexes
 from nodegraph.graph.graph import ResolvedLink
@@ -42,6 +44,14 @@ class Composed:
             return None
         items = [self.resolved(item) for item in value]
         return None if None in items else items  # type: ignore[return-value]
+
+    def embedded(self, workflow: Workflow, paths: Paths) -> Workflow:
+        """`workflow` with its sub-workflows inside."""
+        return embedded(workflow, paths, self._expansion.top, self._expansion.reader.find)
+
+    def folders(self) -> set[Path]:
+        """The folders that relative paths in the sub-workflows start from."""
+        return self._expansion.reader.folders()
 
     def inside(self, name: str) -> list[str]:
         """The nodes that the name of a composed node means, and those inside it."""

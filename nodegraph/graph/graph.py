@@ -158,6 +158,12 @@ class ComposedNodes(Protocol):
     def inside(self, name: str) -> list[str]:
         """The nodes that the name of a composed node means, and those inside it."""
 
+    def embedded(self, workflow: Workflow, paths: Callable[[Path], Mapping[str, str]]) -> Workflow:
+        """`workflow` with its sub-workflows inside (`nodegraph.graph.expansion.embedded`)."""
+
+    def folders(self) -> set[Path]:
+        """The folders that relative paths in the sub-workflows start from."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Graph:
@@ -198,6 +204,16 @@ class Graph:
     def notes(self) -> tuple[InputNote, ...]:
         """What the user should know about the files that the nodes read, such as what in them is ignored."""
         return tuple(InputNote(node, port, note) for node, port, value in self._values() for note in value.notes)
+
+    def read_values(self) -> Iterator[Value]:
+        """The values that name files, also those inside lists."""
+        pending: list[Input] = [input for node in self.nodes.values() for input in node.inputs.values()]
+        while pending:
+            input = pending.pop()
+            if isinstance(input, ListWithLinks):
+                pending.extend(input.items)
+            elif isinstance(input, Value) and input.address is not None:
+                yield input
 
     def _values(self) -> Iterator[tuple[str, str, Value]]:
         for node in self.nodes.values():

@@ -246,7 +246,7 @@ class Inputs:
         if port.choice is not None and value is not None:
             return self._choice(port.choice.registry, value)
         if port.reads is not None and value is not None:
-            return read_files(port.reads, raw, self.plugins.known_state)
+            return read_files(port.reads, raw, self.plugins.known_state, self.input_values.recorded)
         if port.seed and isinstance(value, str):
             raise LiteralError(f"expected a whole number or 'random', found {described(value)}")
         if type(value) not in _WRITTEN and (made := self._made_in_python(kind, value)) is not None:

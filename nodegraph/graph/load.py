@@ -13,14 +13,17 @@ from nodegraph.graph.overrides import Override
 from nodegraph.node_types.fetching import without_fetching
 from nodegraph.plugins.manager import Plugins
 from nodegraph.text import relative_path
+from nodegraph.workflow.output_metadata import read_metadata, recorded_workflow
 from nodegraph.workflow.text_file import decode, read_bytes
 from nodegraph.workflow.workflow import Workflow
 
 STDIN: Final = Path("-")
 
 
-def load_workflow(path: Path, plugins: Plugins, overrides: Sequence[Override] = ()) -> Workflow:
+def load_workflow(path: Path, plugins: Plugins, overrides: Sequence[Override] = (), bases: Sequence[Path] = ()) -> Workflow:
     """The workflow in the file `path`, or the example of this name if there is no such file.
+
+    An output that a run wrote holds its workflow. The files that it read are also looked for in the folders `bases`.
 
     "-" is standard input, whose relative paths start from the current directory.
 
@@ -34,6 +37,8 @@ def load_workflow(path: Path, plugins: Plugins, overrides: Sequence[Override] = 
         example = example_file(path, plugins)
         own = Path.cwd() / (f"{path}.yaml" if example is not None else path)  # files beside an example are not the user's
         path = example or path
+        if example is None and (metadata := read_metadata(path, plugins.codecs)):
+            return recorded_workflow(path, metadata, plugins, bases)
         file, name, base = relative_path(path), path.stem, path.resolve().parent
         data = read_bytes(path)
     try:

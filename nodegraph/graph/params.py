@@ -20,6 +20,7 @@ from nodegraph.plugins.registry import Entry
 from nodegraph.text import did_you_mean
 from nodegraph.workflow.definitions import Document, ParamDef, ParamRef, references
 from nodegraph.workflow.document import parse_value
+from nodegraph.workflow.recorded import RecordedFiles
 from nodegraph.workflow.workflow import with_member
 
 _SEEDS_BELOW: Final = 2**32  # short enough to type again
@@ -37,7 +38,7 @@ class InputValues:
     """The values of all params, and of the node inputs that are given from outside the workflow.
 
     `bad_params` are the params for which a problem was already reported, so that the inputs they feed need no other. `drawn_seeds`
-    are the seeds that were `random`, by "param" or "node.input".
+    are the seeds that were `random`, by "param" or "node.input". `recorded` are the files that the workflow read before.
     """
 
     def __init__(
@@ -48,9 +49,10 @@ class InputValues:
         *,
         base: Path,
         declared: Callable[[str], Any],
+        recorded: RecordedFiles | None = None,
     ) -> None:
         self.workflow, self.types, self.problems = workflow, types, problems
-        self.base, self._declared = base, declared
+        self.base, self._declared, self.recorded = base, declared, recorded
         self.bases: Mapping[str, Path] = workflow.bases if isinstance(workflow, FlatDocument) else {}
         self.inputs: dict[tuple[str, str], InputValue] = {}
         self.bad_params: set[str] = set()
@@ -86,7 +88,7 @@ class InputValues:
 
     def resolved_params(self) -> dict[str, Any]:
         """The values of the params, as the workflow file would have them."""
-        return {name: raw.in_workflow(path=self._is_path(name)) for name, raw in self.params.items() if "." not in name}
+        return {name: raw.in_workflow(path=self.is_path(name)) for name, raw in self.params.items() if "." not in name}
 
     def seed(self, name: str, value: Any) -> Any:
         """`value`, or a number drawn for the word `random`; `name` is the param, or "node.input"."""
@@ -97,7 +99,8 @@ class InputValues:
         self.drawn_seeds[name] = secrets.randbelow(_SEEDS_BELOW)
         return self.drawn_seeds[name]
 
-    def _is_path(self, name: str) -> bool:
+    def is_path(self, name: str) -> bool:
+        """Whether the value of a param is a path."""
         return self.workflow.params[name].type == "path" or any(use.port.reads for use in self._uses[name])
 
     def _unknown(self, raw: InputValue) -> Problem | None:

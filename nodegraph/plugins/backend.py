@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 AUTO = "auto"
@@ -121,6 +122,16 @@ class Backend(Protocol):
         if values like these cannot be shown.
         """
 
+    def can_compare(self, data: bytes) -> bool:
+        """Whether `difference` may know a file that holds `data`, such as an output without metadata."""
+
+    def difference(self, first: Path, second: Path, path: Path | None) -> Mapping[str, Any] | None:
+        """Return how much two outputs differ, by the names of measures, with `same` as a boolean; None if it cannot compare them.
+
+        Write both and their difference to the file `path`, if it is not None. Raises ValueError, with what was expected and found.
+        May import the library.
+        """
+
 
 class CpuBackend:
     """Computes on the CPU and knows no model: the backend if no plugin registers one, and a base for those of tests."""
@@ -172,6 +183,12 @@ class CpuBackend:
 
     def sheet(self, values: Iterable[Any], labels: SheetLabels) -> Any:
         raise ValueError("no plugin can show values on a sheet. Install one that has a backend for it")
+
+    def can_compare(self, data: bytes) -> bool:
+        return False
+
+    def difference(self, first: Path, second: Path, path: Path | None) -> Mapping[str, Any] | None:
+        return None
 
 
 def missing_methods(backend: object) -> list[str]:

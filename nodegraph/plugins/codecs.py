@@ -287,6 +287,19 @@ class Codecs:
         """The codec that a record names; None if it is not installed, or with other code."""
         return self._by_stored_name.get(name)
 
+    def extract(self, data: bytes, extension: str) -> Mapping[str, str]:
+        """The metadata in an exported file with this extension; empty if no codec finds some. `data` may be any file."""
+        for codec in dict.fromkeys(codec for codec, _ in self._by_type.values()):
+            in_format = getattr(codec, "in_format", None)
+            try:
+                own = codec if codec.extension == extension else in_format(extension, {}) if in_format is not None else None
+                texts = own.extract(data)[1] if own is not None else {}
+            except Exception:  # it may be a file of any kind, or a damaged one
+                continue
+            if texts:
+                return dict(texts)
+        return {}
+
     def digest(self, codec: Codec, value: Any) -> str:
         """The digest of a value of a registered codec. With other code of the codec, it is another one."""
         if codec is _JSON:

@@ -82,5 +82,22 @@ def foreign_file(data: bytes) -> str | None:
 
 
 @hookspec
+def output_texts(nodes: Mapping[str, Mapping[str, Any]], node: str, data: bytes) -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Return more texts for the metadata of an output, by name, for other programs to read; {} for none.
+
+    `data` is the content of the file without metadata, and `node` the node that made it. `nodes` holds what each node uses and its
+    inputs; a link has the attributes `node` and `port`.
+    """
+
+
+@hookspec(firstresult=True)
+def describe_output(data: bytes) -> Mapping[str, Any] | None:
+    """Say how another program made a file: return its name as `program`, and more by their names, such as `seed`.
+
+    Return None if you do not know the file. `data` may be damaged, or made to do harm.
+    """
+
+
+@hookspec
 def on_event(event: Any) -> None:
     """Receive the events of runs: an `Event` of `nodegraph.plugin_api.events`. An exception becomes a warning; the run goes on."""

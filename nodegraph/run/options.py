@@ -31,6 +31,7 @@ class RunOptions(TypedDict, total=False):
     verify: float | None
     own_files: OwnFiles | None
     locked: bool | Path | str
+    metadata: bool
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,6 +48,7 @@ class Options:
     verify: float | None = None
     own_files: OwnFiles | None = None
     locked: bool | Path | str = False
+    metadata: bool = True
 
 
 def names_of(targets: Iterable[Handle | str] | Handle | str | None) -> list[str]:

@@ -23,10 +23,10 @@ from nodegraph.plugins.backend import Numerics
 from nodegraph.plugins.codecs import is_json
 from nodegraph.run.events import Status
 from nodegraph.run.known_results import KnownResults
-from nodegraph.run.outputs.same_file import RUN, WORKFLOW
 from nodegraph.run.plan import Plan
 from nodegraph.run.result import NodeReport
 from nodegraph.text import described
+from nodegraph.workflow.output_metadata import RUN, WORKFLOW
 
 FORMAT: Final = 2
 
@@ -160,9 +160,27 @@ def new_run_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now / 1e9))}-{now // 1000 % 10**6:06d}-{os.urandom(2).hex()}"
 
 
-def provenance(run: str, graph: Graph, document: str, keys: Mapping[str, str], output: Mapping[str, Any]) -> dict[str, str]:
-    """The metadata of an output: the workflow as it ran (YAML), and the run (JSON) with what `output` says about the file."""
-    run_data = {"run": run, "workflow": graph.workflow, "versions": versions(graph), "keys": dict(keys), "output": dict(output)}
+def provenance(
+    run: str,
+    graph: Graph,
+    *,
+    document: str,
+    keys: Mapping[str, str],
+    files: Mapping[str, Mapping[str, str]],
+    output: Mapping[str, Any],
+) -> dict[str, str]:
+    """The metadata of an output: the workflow as it ran (YAML), and the run (JSON) with what `output` says about the file.
+
+    `files` are the digests of the files that the nodes read.
+    """
+    run_data = {
+        "run": run,
+        "workflow": graph.workflow,
+        "versions": versions(graph),
+        "files": dict(files),
+        "keys": dict(keys),
+        "output": dict(output),
+    }
     return {WORKFLOW: document, RUN: json.dumps(run_data)}
 
 

@@ -20,8 +20,10 @@ from nodegraph.errors import CacheError, Cancelled, NodegraphError
 from nodegraph.gc_pause import gc_paused
 from nodegraph.graph.graph import Graph, Output, ResolvedLink
 from nodegraph.run.events import Event, Notice, OutputWritten, RunFinished, RunStarted, Status
+from nodegraph.run.lock.facts import plain_nodes
 from nodegraph.run.outputs.names import RunFacts
 from nodegraph.run.outputs.own_files import OwnFiles
+from nodegraph.run.outputs.whole import recorded_files, whole_workflow
 from nodegraph.run.outputs.writer import Writer
 from nodegraph.run.plan import Plan, make_plan
 from nodegraph.run.record import RunRecord, provenance
@@ -43,9 +45,9 @@ class RunRequest:
     """What to run, and how.
 
     `out` is the folder for outputs, relative to `directory`, and `records` the folder for the run's record; None: none are written.
-    `overrides` and `targets` are as the caller gave them. With `overwrite`, outputs replace files with other content, otherwise
-    only `own_files`. Nodes whose result is in the cache are computed again and compared with probability `verify`. With `inline`, a
-    node that runs alone runs in the calling thread.
+    `overrides` and `targets` are as the caller gave them. Without `metadata`, outputs hold nothing but the value. With `overwrite`,
+    outputs replace files with other content, otherwise only `own_files`. Nodes whose result is in the cache are computed again and
+    compared with probability `verify`. With `inline`, a node that runs alone runs in the calling thread.
     """
 
     run: str
@@ -55,6 +57,7 @@ class RunRequest:
     force: Sequence[str] = ()
     out: Path | None = None
     overwrite: bool = False
+    metadata: bool = True
     own_files: OwnFiles | None = None
     directory: Path = field(default_factory=Path)
     records: Path | None = None
@@ -255,15 +258,39 @@ class Session:
         for path in paths:
             self.emit(OutputWritten(output.name, path))
 
-    def _provenance(self, output: Mapping[str, Any]) -> dict[str, str]:
+    def _provenance(self, output: Output, data: bytes, content: Mapping[str, Any]) -> dict[str, str]:
+        """The metadata of a file of an output that holds `data`, which `content` describes."""
         assert self._plan is not None  # nothing is written before the plan is made
-        return provenance(self._request.run, self._graph, document=self._document, keys=self._plan.keys, output=output)
+        if not self._request.metadata:
+            return {}
+        own = provenance(
+            self._request.run, self._graph, document=self._document, keys=self._plan.keys, files=self._files, output=content
+        )
+        hook, others = self._context.plugins.manager.hook.output_texts, dict[str, str]()
+        if hook.get_hookimpls():
+            try:
+                for texts in hook(nodes=self._plain_nodes, node=output.link.node, data=data):
+                    others |= texts or {}
+            except Exception as error:
+                self.emit(Notice(None, f"a plugin's output_texts failed: {type(error).__name__}: {error}"))
+        return others | own
+
+    @cached_property
+    def _plain_nodes(self) -> Mapping[str, Mapping[str, Any]]:
+        return plain_nodes(self._graph)
 
     @cached_property
     def _document(self) -> str:
         from nodegraph.workflow.dump import dump
 
-        return dump(self._graph.resolved, all_values=False)
+        return dump(whole_workflow(self._graph), all_values=False)
+
+    @cached_property
+    def _files(self) -> Mapping[str, Mapping[str, str]]:
+        """The digests of the files that nodes read: those in their keys."""
+        assert self._plan is not None  # nothing is written before the plan is made
+        known = {path: digest for files in self._plan.known.keys.files.values() for path, digest in files.items()}
+        return recorded_files(self._graph, lambda path: known.get(path) or self._context.files.sha256(path))
 
 
 def execute(request: RunRequest, context: RunContext, staff: Staff, keys_of: Callable[[Graph], Keys]) -> Result:

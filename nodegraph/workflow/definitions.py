@@ -159,7 +159,9 @@ class Document:
     """The content of a workflow file, or of one of the workflows inside it.
 
     `unread`: names of params, nodes and outputs that could not be read, so that references to them are no further mistakes.
-    `workflows` are used as `#name`. `sweep` is what the file says about sweeps, with its location.
+    `workflows` are used as `#name`. `sweep` is what the file says about sweeps, with its location. `values` are those of nodes
+    inside sub-workflows, under the names that `--set` takes. `folder` is where relative paths in a workflow inside a file start,
+    relative to the folder of the file; "" for that folder itself.
     """
 
     name: str = "workflow"
@@ -170,3 +172,5 @@ class Document:
     unread: set[str] = field(default_factory=set)
     workflows: dict[str, Document] = field(default_factory=dict)
     sweep: Any = None
+    values: dict[str, Any] = field(default_factory=dict)
+    folder: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -115,6 +116,7 @@ class _Reader:
             "name": lambda part: self._text(part, "name", lambda text: setattr(document, "name", text)),
             "workflows": lambda part: self._workflows(part, document),
             "sweep": lambda part: setattr(document, "sweep", self.plain(part)),
+            "values": lambda part: self._values(part, document),
         }
         seen = set()
         is_readable = True
@@ -157,12 +159,19 @@ class _Reader:
         for name, key, part in self._named(section, "workflows"):
             inner = document.workflows[name] = Document(name)
             sections = self._sections(inner)
+            sections["folder"] = functools.partial(self._folder, inner)
             seen = set()
             for field, _, field_part in self._fields(part, f"workflow '{name}'", sections):
                 seen.add(field)
                 sections[field](field_part)
             if "nodes" not in seen and isinstance(part, Mapping):
                 self._problem("E101", f"workflow '{name}' has no 'nodes'", key, "Add a mapping 'nodes:'.")
+
+    def _folder(self, document: Document, part: Part) -> None:
+        self._text(part, "folder", lambda text: setattr(document, "folder", text))
+
+    def _values(self, part: Part, document: Document) -> None:
+        document.values = {name: self.plain(value) for name, _, value in self._fields(part, "'values'")}
 
     def _format(self, part: Part) -> None:
         version = self.plain(part)

@@ -24,10 +24,13 @@ def dump(workflow: Document, *, all_values: bool = True) -> str:
     if workflow.description:
         lines.append(f"description: {as_yaml(workflow.description)}")
     lines += _content(workflow)
+    if workflow.values:
+        lines += ["values:", *(f"  {as_yaml({name: value})[1:-1]}" for name, value in workflow.values.items())]
     if workflow.workflows:
         lines.append("workflows:")
         for name, inner in workflow.workflows.items():
             described = [f"description: {as_yaml(inner.description)}"] if inner.description else []
+            described += [f"folder: {as_yaml(inner.folder)}"] if inner.folder else []
             lines += [f"  {name}:", *(f"    {line}" for line in [*described, *_content(inner)])]
     if workflow.sweep is not None:
         lines.append(f"sweep: {as_yaml(workflow.sweep)}")
@@ -85,6 +88,7 @@ def _other_values(workflow: Document) -> Iterator[tuple[str, Any, Location | Non
     """What a workflow holds besides the inputs of nodes and the defaults of params."""
     yield from (("the name", workflow.name, None), ("the description", workflow.description, None))
     yield "'sweep'", workflow.sweep, None
+    yield "'values'", workflow.values, None
     yield from ((f"node '{node.name}'", node.type, node.where) for node in workflow.nodes.values())
     for param in workflow.params.values():
         yield f"param '{param.name}'", [param.min, param.max, param.help], param.where

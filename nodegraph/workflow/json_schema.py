@@ -56,6 +56,7 @@ def workflow_schema(plugins: Plugins) -> Schema:
                 "additionalProperties": _inner_workflow(),
             },
             "sweep": {"type": "object", "description": "Which values a sweep tries; a run ignores it."},
+            "values": {"type": "object", "description": "Values of nodes inside sub-workflows, under the names of --set."},
         },
         "definitions": {
             "link": {"type": "string", "pattern": rf"^\$({NAME.pattern})(\.({NAME.pattern}))?$"},
@@ -80,7 +81,8 @@ def _named(schema: Schema) -> Schema:
 
 def _inner_workflow() -> Schema:
     sections = {name: {"$ref": f"#/definitions/{name}"} for name in ("params", "nodes", "outputs")}
-    properties = {"description": {"type": "string"}, **sections}
+    folder = {"type": "string", "description": "Where relative paths start, from the folder of the file."}
+    properties = {"description": {"type": "string"}, "folder": folder, **sections}
     return {"type": "object", "required": ["nodes"], "additionalProperties": False, "properties": properties}
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from nodegraph.errors import Location, Problem, WorkflowError
+from nodegraph.node_types.spec import under
 from nodegraph.text import did_you_mean, relative_path
 from nodegraph.workflow.definitions import Document, NodeDef, is_composed
 from nodegraph.workflow.text_file import decode, read_bytes
@@ -20,13 +21,14 @@ class Source:
     """A workflow that a node can use.
 
     `name` is what messages call it: its file, or `FILE#NAME`. Relative paths in it start from `base`, and `named` are the workflows
-    that it can use as `#name`.
+    that it can use as `#name`. `home` is the folder of its file, if that is another one.
     """
 
     name: str
     document: Document
     base: Path
     named: Mapping[str, Document]
+    home: Path | None = None
 
     @cached_property
     def composed(self) -> frozenset[str]:
@@ -41,6 +43,10 @@ class SourceReader:
         self._problems = problems
         self._files: dict[str, Source] = {}  # by the real path
         self._named: dict[int, Source] = {}  # by the document's id
+
+    def folders(self) -> set[Path]:
+        """The folders that relative paths in the workflows start from."""
+        return {source.base for source in (*self._files.values(), *self._named.values())}
 
     def find(self, user: Source, node: NodeDef) -> Source | None:
         """The workflow that a node of `user` uses; None if it cannot be read, which has been reported."""
@@ -58,13 +64,15 @@ class SourceReader:
             listed = f"It has {', '.join(f'#{known}' for known in user.named)}." if user.named else "Add it under 'workflows:'."
             hint = did_you_mean(name, user.named) or listed
             raise _problem(f"{file} has no workflow '{name}' (node '{node.name}')", node.location("use"), hint)
+        home = user.base if user.home is None else user.home
         found = self._named.get(id(document))
         if found is None:
             found = self._named[id(document)] = Source(
                 name=f"{user.name.partition('#')[0]}#{name}",
                 document=document,
-                base=getattr(document, "base", user.base),
+                base=_base(document, home),
                 named=document.workflows or user.named,
+                home=getattr(document, "base", home),
             )
         return found
 
@@ -91,6 +99,15 @@ def _parsed(text: str, file: str, name: str) -> tuple[Document, list[Problem]]:
     from nodegraph.workflow.document import parse_parts
 
     return parse_parts(text, file=file, name=name)
+
+
+def _base(document: Document, home: Path) -> Path:
+    """The folder that relative paths start from in a workflow inside a file in the folder `home`, or made in Python."""
+    own: Path | None = getattr(document, "base", None)
+    try:
+        return own or (Path(os.path.normpath(under(home, document.folder))) if document.folder else home)
+    except ValueError:  # there is no such user
+        return home / document.folder
 
 
 def _problem_of(message: str, where: Location | None, hint: str = "") -> Problem:

@@ -29,6 +29,7 @@ from nodegraph.workflow.definitions import (
     references,
 )
 from nodegraph.workflow.handles import Handle, NodeHandle, Outputs, Params, PortHandle, WorkflowHandle, link_of
+from nodegraph.workflow.recorded import RecordedFiles
 
 _MOST_USERS: Final = 4  # that a message lists
 
@@ -48,6 +49,7 @@ class Workflow(Document):
         super().__init__(name, description)
         self.base = Path.cwd() if base is None else base
         self.file: Path | None = None
+        self.recorded: RecordedFiles | None = None
         self.params: Params = Params()
         self.outputs: Outputs = Outputs(self)
 
@@ -116,7 +118,7 @@ class Workflow(Document):
         changed.nodes = dict(self.nodes)
         changed.outputs.update(self.outputs)
         changed.workflows, changed.sweep, changed.unread = dict(self.workflows), self.sweep, set(self.unread)
-        changed.file = self.file
+        changed.file, changed.recorded, changed.values = self.file, self.recorded, dict(self.values)
         where = _calling_line()
         for name, value in values.items():
             node, _, rest = name.partition(".")
@@ -269,6 +271,7 @@ class Workflow(Document):
         workflow.nodes = document.nodes
         workflow.outputs.update(document.outputs)
         workflow.unread, workflow.workflows, workflow.sweep = document.unread, document.workflows, document.sweep
+        workflow.values = document.values
         return workflow
 
     def _free_name(self, type: str) -> str:

@@ -14,13 +14,12 @@ _INSTEAD: Final = (
 )
 _PICTURES: Final = {
     "nodegraph": (
-        "a picture made by nodegraph, not a workflow. Its workflow is in its text chunk 'nodegraph': save that as a .yaml file, "
-        "for example with 'exiftool -b -nodegraph'"
+        "a picture made by nodegraph, and damaged, so that the workflow in it cannot be read. Take a copy as it was written"
     ),
     "prompt": f"a picture made by ComfyUI, with its graph inside, not a workflow. {_INSTEAD.format(type='KSampler')}",
     "parameters": (
-        "a picture made by AUTOMATIC1111's program or a similar one, not a workflow. Its text chunk 'parameters' holds the prompt "
-        "and the settings: give them to a workflow with --set"
+        "a picture made by AUTOMATIC1111's program or a similar one, not a workflow. 'nodegraph show' prints the prompt "
+        "and the settings in it: give them to a workflow with --set"
     ),
 }
 

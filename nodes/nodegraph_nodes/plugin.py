@@ -167,6 +167,21 @@ def foreign_file(data: bytes) -> str | None:
 
 
 @hookimpl
+def output_texts(nodes: Mapping[str, Mapping[str, Any]], node: str, data: bytes) -> Mapping[str, str]:
+    from nodegraph_nodes.pictures.parameters import parameters
+
+    text = parameters(nodes, node, data)
+    return {} if text is None else {"parameters": text}
+
+
+@hookimpl
+def describe_output(data: bytes) -> Mapping[str, Any] | None:
+    from nodegraph_nodes.pictures.foreign import describe_picture
+
+    return describe_picture(data)
+
+
+@hookimpl
 def register_examples(register: Callable[[str, Path], None]) -> None:
     package = Path(__file__).parent
     folders = (package / "workflows", package.parents[1] / "workflows")  # in a wheel, and in a checkout

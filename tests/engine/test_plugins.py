@@ -199,7 +199,7 @@ def test_misspelt_hook_is_an_error(tmp_path, write):
     message = broken_hook(write, tmp_path, "@hookimpl\ndef register_node(register): ...")
     assert message == "[E303] WRONG: it implements 'register_node', which is not a hook. Did you mean 'register_nodes'?"
     message = broken_hook(write, tmp_path, "@hookimpl\ndef prepare(): ...")
-    assert message.startswith("[E303] WRONG: it implements 'prepare', which is not a hook. The hooks are add_hooks, foreign_file, ")
+    assert message.startswith("[E303] WRONG: it implements 'prepare', which is not a hook. The hooks are add_hooks, describe")
 
 
 def test_undecorated_hook_is_an_error(tmp_path, write):
@@ -671,6 +671,6 @@ def test_incomplete_backend_is_refused(tmp_path, write):
     )
     assert message == (
         "[E302] WRONG registers a backend without check_names, free_memory, memory_budget, watched_libraries, known_state, "
-        "chosen_state, generator_states, version, move. "
+        "chosen_state, generator_states, version, move, sheet, can_compare, difference. "
         "Implement every method of nodegraph.plugin_api.Backend"
     )

@@ -35,7 +35,7 @@ def picture(**chunks):
         (encoded(EDITOR), "a graph of ComfyUI, as its editor saves it, ", "'nodegraph nodes VAEDecode'"),
         (picture(prompt=json.dumps(API), workflow="{}"), "a picture made by ComfyUI", "'nodegraph nodes KSampler'"),
         (picture(parameters="a cat\nSteps: 20"), "a picture made by AUTOMATIC1111's program", "--set"),
-        (picture(nodegraph="nodegraph: 1"), "a picture made by nodegraph", "exiftool"),
+        (picture(nodegraph="nodegraph: 1"), "a picture made by nodegraph, and damaged", "copy"),
     ],
 )
 def test_files_are_recognised(data, beginning, example):

@@ -139,6 +139,7 @@ def _recorded_workflow(record: dict[str, Any]) -> tuple[Workflow, list[Override]
     workflow = Workflow.parse(record["document"], file=f"run {record['run']}", base=base)
     values = {name: param.default for name, param in workflow.params.items()}
     values |= {f"{node.name}.{input}": value for node in workflow.nodes.values() for input, value in node.inputs.items()}
+    values |= workflow.values
     for name, value in values.items():
         if kind := not_written(value):
             message = f"Run {record['run']} cannot be run again from here: '{name}' was a value of type {kind} given in Python."

@@ -11,7 +11,7 @@ import click
 
 from nodegraph.cli.failures import located, problems, verbose_option, warn, warn_of_broken
 from nodegraph.cli.help import WRONG_WORKFLOW, epilog
-from nodegraph.cli.options import file_argument, json_option, overrides, plugin_dir_option, preset_option, set_option
+from nodegraph.cli.options import base_option, file_argument, json_option, overrides, plugin_dir_option, preset_option, set_option
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 from nodegraph.cli.tables import plain_json
 from nodegraph.cli.workflows.notes import print_file_notes, print_not_fetched
@@ -32,6 +32,7 @@ from nodegraph.terminal import echo, echo_json
 @file_argument
 @set_option
 @preset_option
+@base_option
 @plugin_dir_option
 @json_option
 @verbose_option("Show the values of the params, and a traceback if nodegraph itself fails.")
@@ -41,6 +42,7 @@ def check(
     file: Path,
     settings: Sequence[tuple[str, str]],
     presets: Sequence[Path],
+    bases: Sequence[Path],
     plugin_dirs: Sequence[Path],
     as_json: bool,
     verbose: bool,
@@ -60,7 +62,7 @@ def check(
     warn_of_broken(engine.plugins, fatal=False)
     try:
         changes = overrides(settings, presets)
-        workflow = load_workflow(file, engine.plugins, changes)
+        workflow = load_workflow(file, engine.plugins, changes, bases)
         graph = engine.check(workflow, overrides=changes)
     except WorkflowError as error:
         if as_json:

@@ -12,6 +12,7 @@ import click
 from nodegraph.cli.failures import verbose_option, warn_of_broken
 from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
 from nodegraph.cli.options import (
+    base_option,
     cache_dir_option,
     complete,
     device_option,
@@ -42,6 +43,7 @@ _ACTIONS = {"run": "would run", "cached": "is cached", "pruned": "is not needed"
 @file_argument
 @set_option
 @preset_option
+@base_option
 @click.option(
     "--target",
     "targets",
@@ -62,6 +64,7 @@ def explain(
     file: Path,
     settings: Sequence[tuple[str, str]],
     presets: Sequence[Path],
+    bases: Sequence[Path],
     targets: Sequence[str],
     cache_dir: Path | None,
     device: str,
@@ -81,9 +84,8 @@ def explain(
     cache: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
     engine = Engine(device=device, dtype=dtype, plugins=plugins_of(ctx, plugin_dirs), **cache)
     warn_of_broken(engine.plugins, fatal=False)
-    plan = engine.plan(
-        load_workflow(file, engine.plugins, overrides(settings, presets)), overrides=overrides(settings, presets), targets=targets
-    )
+    changes = overrides(settings, presets)
+    plan = engine.plan(load_workflow(file, engine.plugins, changes, bases), overrides=changes, targets=targets)
     explained = engine.explain(plan)
     if as_json:
         messages = {missing.node: {"not_fetched": missing.message} for missing in plan.graph.not_fetched}

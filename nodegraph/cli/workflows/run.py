@@ -10,6 +10,7 @@ import click
 from nodegraph.cli.failures import verbose_option
 from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
 from nodegraph.cli.options import (
+    base_option,
     cache_dir_option,
     cache_size_option,
     device_option,
@@ -53,10 +54,12 @@ class _Run(ExtensibleCommand):
 @file_argument
 @set_option
 @preset_option
+@base_option
 @out_option
 @overwrite_option
 @target_option
 @force_option
+@click.option("--no-metadata", is_flag=True, help="Write outputs that do not say how they were made.")
 @click.option("--keep-going", is_flag=True, help="If a node fails, still run every node that does not depend on it.")
 @cache_dir_option
 @cache_size_option
@@ -76,10 +79,12 @@ def run(
     file: Path,
     settings: Sequence[tuple[str, str]],
     presets: Sequence[Path],
+    bases: Sequence[Path],
     out: Path,
     overwrite: bool,
     targets: Sequence[str],
     force: Sequence[str],
+    no_metadata: bool,
     keep_going: bool,
     cache_dir: Path | None,
     cache_size: str | None,
@@ -96,7 +101,8 @@ def run(
 ) -> None:
     """Run the workflow FILE and print the paths of its outputs.
 
-    FILE may be '-' for standard input. A node whose inputs have not changed is not run again: its result comes from the cache.
+    FILE may be '-' for standard input, or an output that a run wrote, which is then made again. A node whose inputs have not
+    changed is not run again: its result comes from the cache.
     Ctrl-C, or SIGTERM, stops at the next step and keeps every finished result; a second one stops at once.
     """
     from nodegraph.cli.running import Display, cache_options, run_and_print
@@ -109,7 +115,7 @@ def run(
     display = Display(quiet=quiet, verbose=verbose, as_json=as_json, preview=preview)
     changes = overrides(settings, presets)
     run_and_print(
-        lambda: load_workflow(file, plugins, changes),
+        lambda: load_workflow(file, plugins, changes, bases),
         plugins,
         display,
         engine_options={"device": device, "dtype": dtype, **options},
@@ -122,5 +128,6 @@ def run(
             "overwrite": overwrite,
             "verify": verify,
             "locked": locked,
+            "metadata": not no_metadata,
         },
     )

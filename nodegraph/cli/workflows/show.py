@@ -12,9 +12,10 @@ import click
 
 from nodegraph.cli.failures import verbose_option, warn_of_broken
 from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
-from nodegraph.cli.options import file_argument, json_option, overrides, plugin_dir_option, preset_option, set_option
+from nodegraph.cli.options import base_option, file_argument, json_option, overrides, plugin_dir_option, preset_option, set_option
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 from nodegraph.cli.tables import aligned, plain_json
+from nodegraph.cli.workflows.made import how_made, made_text
 from nodegraph.cli.workflows.notes import print_not_fetched
 from nodegraph.cli.workflows.resolved import resolved_object, resolved_text
 from nodegraph.terminal import echo, echo_json
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 @click.option("--resolved", is_flag=True, help="Show every value as it results, also defaults, and where it came from.")
 @set_option
 @preset_option
+@base_option
 @plugin_dir_option
 @json_option
 @verbose_option("Show a traceback if nodegraph itself fails.")
@@ -59,21 +61,26 @@ def show(
     resolved: bool,
     settings: Sequence[tuple[str, str]],
     presets: Sequence[Path],
+    bases: Sequence[Path],
     plugin_dirs: Sequence[Path],
     as_json: bool,
     verbose: bool,
 ) -> None:
     """Show the graph of the workflow FILE.
 
-    FILE may be '-' for standard input. Nodes come in the order in which they run, each with its links and literals.
+    FILE may be '-' for standard input. Nodes come in the order in which they run, each with its links and literals. If FILE is an
+    output, this shows how it was made, also if another program did.
     """
     from nodegraph.engine import Engine
     from nodegraph.graph.load import load_workflow
 
     engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs, with_code=False))
     warn_of_broken(engine.plugins, fatal=False)
+    if form == "text" and not (resolved or settings or presets) and (made := how_made(file, engine.plugins)):
+        echo_json(json.dumps(made)) if as_json else echo(made_text(file, made))
+        return
     changes = overrides(settings, presets)
-    graph = engine.check(load_workflow(file, engine.plugins, changes), overrides=changes)
+    graph = engine.check(load_workflow(file, engine.plugins, changes, bases), overrides=changes)
     if resolved and form != "text":
         raise click.UsageError("--resolved prints text or, with --json, JSON. Leave out --format.")
     if as_json:

@@ -29,7 +29,8 @@ MOST_NODES: Final = 250_000
 class Expansion:
     """A workflow that is written out: `flat` holds its plain nodes, and `overrides` what remains to be applied to them.
 
-    Mistakes are added to `problems`. Raises WorkflowError if the workflow stands for too many nodes.
+    `top` is the scope of the workflow itself, and `reader` has read the others. Mistakes are added to `problems`. Raises
+    WorkflowError if the workflow stands for too many nodes.
     """
 
     def __init__(self, workflow: Workflow, overrides: Sequence[Override], problems: list[Problem]) -> None:
@@ -37,8 +38,9 @@ class Expansion:
         self._problems, self._count = problems, 0
         by_node = OverridesByNode(overrides)
         self._maker = UseMaker(self.flat, by_node, _params(workflow, overrides), problems)
+        self.reader = self._maker.reader
         source = Source(name=_file(workflow), document=workflow, base=workflow.base, named=workflow.workflows)
-        self._top = Scope(source=source, owner="", prefix="", received={}, trail=(source.name,), is_first=True)
+        self.top = Scope(source=source, owner="", prefix="", received={}, trail=(source.name,), is_first=True)
         self._flatten(workflow)
         self.overrides = [named for override in by_node.remaining() for named in self._by_full_name(override)]
 
@@ -48,25 +50,25 @@ class Expansion:
         The name of a node in items means the list of its values in all items.
         """
         node, _, port = name.partition(".")
-        definition = self._top.source.document.nodes.get(node)
-        if definition is not None and node in self._top.source.composed:
-            return self._maker.values.translated(self._top, Link(node, port or None), None)
+        definition = self.top.source.document.nodes.get(node)
+        if definition is not None and node in self.top.source.composed:
+            return self._maker.values.translated(self.top, Link(node, port or None), None)
         found = [Link(full, port or None) for full in self.flat.nodes if matches(node, full)]
         return found if found and node not in self.flat.nodes else None
 
     def sizes(self) -> dict[str, int]:
         """The number of items of each node of the workflow itself that has `each`."""
-        return {name: len(use.items) for name, use in self._top.uses.items() if use is not None and use.is_list}
+        return {name: len(use.items) for name, use in self.top.uses.items() if use is not None and use.is_list}
 
     def _flatten(self, workflow: Workflow) -> None:
         self.flat.params = dict(workflow.params)
         try:
-            self._add_scope(self._top)
+            self._add_scope(self.top)
         except RecursionError:
             raise _too_much("is nested too deep") from None
         for output in workflow.outputs.values():
-            if output.link.node in self._top.source.composed:
-                self.flat.outputs_of[output.name] = self._maker.values.translated(self._top, output.link, output.where)
+            if output.link.node in self.top.source.composed:
+                self.flat.outputs_of[output.name] = self._maker.values.translated(self.top, output.link, output.where)
         self.flat.outputs = workflow.outputs
 
     def _add_scope(self, scope: Scope) -> None:
@@ -115,7 +117,7 @@ class Expansion:
     def _add(self, scope: Scope, node: NodeDef) -> None:
         self._add_to_count()
         self.flat.nodes[node.name] = node
-        if scope.source.base is not self._top.source.base:
+        if scope.source.base is not self.top.source.base:
             self.flat.bases[node.name] = scope.source.base
 
     def _add_to_count(self) -> None:
@@ -132,7 +134,7 @@ class Expansion:
         node, dot, rest = override.name.partition(".")
         if not dot or node in self.flat.nodes:
             return [override]
-        if node in self._top.source.composed and node not in self.flat.unread:
+        if node in self.top.source.composed and node not in self.flat.unread:
             names = [name for name in self.flat.nodes if matches(node, name)]
             if not names:
                 self._report(override, node, rest)
@@ -144,7 +146,7 @@ class Expansion:
 
     def _report(self, override: Override, node: str, rest: str) -> None:
         """Report an override for an input that a composed node does not have."""
-        use = self._top.uses.get(node)
+        use = self.top.uses.get(node)
         params: Mapping[str, Any] = {}
         if use is not None and use.items and isinstance(use.items[0], WorkflowItem):
             params = use.items[0].scopes[0].source.document.params

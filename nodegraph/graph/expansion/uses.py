@@ -33,7 +33,7 @@ class UseMaker:
         self, flat: FlatDocument, overrides: OverridesByNode, top: Mapping[str, InputValue], problems: list[Problem]
     ) -> None:
         self._flat, self._overrides, self._problems = flat, overrides, problems
-        self._reader = SourceReader(problems)
+        self.reader = SourceReader(problems)
         self._making: set[str] = set()
         self.values = Values(flat=flat, top=top, overrides=overrides, use_of=self.use, problems=problems)
 
@@ -194,7 +194,7 @@ class UseMaker:
         return WorkflowItem(scopes=[inner(name, received, first=is_first)])
 
     def _source(self, scope: Scope, node: NodeDef) -> Source | None:
-        source = self._reader.find(scope.source, node)
+        source = self.reader.find(scope.source, node)
         if source is None:
             return None
         if source.name in scope.trail:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from nodegraph.run.lock.lock_file import Lock
+from nodegraph.run.lock.lock_file import Files, Lock
 from nodegraph.text import shortened
 from nodegraph.workflow.scalars import as_yaml
 
-Part = Literal["node", "input", "file", "plugin", "library", "numerics", "output"]
+Part = Literal["node", "input", "file", "plugin", "library", "numerics", "output", "param", "version", "setting"]
 
 _DIGITS: Final = 12  # of a digest in a message
 _LONGEST: Final = 200  # characters of a value
@@ -37,9 +37,9 @@ class Change:
 def changes(before: Lock, after: Lock) -> list[Change]:
     """What differs between two locks, except for seeds and outputs."""
     found = [*graph_changes(before.nodes, after.nodes)]
-    found += _compared("file", _flat(before.files), _flat(after.files), _hash)
-    found += _compared("plugin", _plugins(before), _plugins(after), _plugin)
-    found += _compared("library", before.libraries, after.libraries)
+    found += file_changes(before.files, after.files)
+    found += compared("plugin", _plugins(before), _plugins(after), _plugin)
+    found += compared("library", before.libraries, after.libraries)
     if before.numerics != after.numerics:
         found.append(Change("numerics", "", before.numerics, after.numerics))
     return found
@@ -47,7 +47,12 @@ def changes(before: Lock, after: Lock) -> list[Change]:
 
 def output_changes(before: Lock, after: Lock) -> list[Change]:
     """The outputs that differ."""
-    return [*_compared("output", before.outputs, after.outputs, _hash)]
+    return [*compared("output", before.outputs, after.outputs, _hash)]
+
+
+def file_changes(before: Files, after: Files) -> Iterator[Change]:
+    """The files that differ."""
+    return compared("file", _flat(before), _flat(after), _hash)
 
 
 def graph_changes(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> Iterator[Change]:
@@ -57,7 +62,7 @@ def graph_changes(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, M
         if old is None or new is None or old.get("use") != new.get("use"):
             yield Change("node", name, None if old is None else str(old.get("use")), None if new is None else str(new.get("use")))
         else:
-            yield from _compared("input", _inputs(name, old), _inputs(name, new))
+            yield from compared("input", _inputs(name, old), _inputs(name, new))
 
 
 def _inputs(node: str, fields: Mapping[str, Any]) -> dict[str, str]:
@@ -65,9 +70,10 @@ def _inputs(node: str, fields: Mapping[str, Any]) -> dict[str, str]:
     return {f"{node}.{port}": as_yaml(value) for port, value in inputs.items()} if isinstance(inputs, dict) else {}
 
 
-def _compared(
+def compared(
     part: Part, before: Mapping[str, str], after: Mapping[str, str], shown: Callable[[str], str] = lambda text: text
 ) -> Iterator[Change]:
+    """What differs between two mappings of names to text, which messages show as `shown` returns it."""
     for name in dict.fromkeys([*before, *after]):
         old, new = before.get(name), after.get(name)
         if old != new:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def files_of(graph: Graph, digest: Callable[[Path], str]) -> Files:
     A file that cannot be read is left out: the node that reads it reports it.
     """
     found: dict[str, dict[str, str]] = {}
-    for value in read_values(graph):
+    for value in graph.read_values():
         address = _address(value, graph.resolved.base)
         for name, path in sorted((value.files or {}).items()):
             try:
@@ -58,17 +58,6 @@ def files_of(graph: Graph, digest: Callable[[Path], str]) -> Files:
             except OSError:
                 continue
     return dict(sorted(found.items()))
-
-
-def read_values(graph: Graph) -> Iterator[Value]:
-    """The values that name files."""
-    pending: list[Input] = [input for node in graph.nodes.values() for input in node.inputs.values()]
-    while pending:
-        input = pending.pop()
-        if isinstance(input, ListWithLinks):
-            pending.extend(input.items)
-        elif isinstance(input, Value) and input.address is not None:
-            yield input
 
 
 def _address(value: Value, start: Path) -> str:

@@ -7,14 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from nodegraph.files import parse_json
 from nodegraph.plugins.codecs import Codec
-
-WORKFLOW: Final = "nodegraph"
-"""The name of the metadata that holds the workflow as it ran, in YAML."""
-
-RUN: Final = "nodegraph_run"
-"""The name of the metadata that describes the run, in JSON; its "output" is what `output_data` returns."""
+from nodegraph.workflow.output_metadata import WORKFLOW, run_data
 
 _MOST_METADATA: Final = 64 << 20  # bytes; a file that is larger than its content by more than this is another one
 
@@ -59,8 +53,5 @@ def _is_intact(bare: bytes, old: Mapping[str, Any], new: Mapping[str, Any]) -> b
 
 
 def _output(metadata: Mapping[str, str]) -> Mapping[str, Any]:
-    try:
-        described = parse_json(metadata.get(RUN, "")).get("output")
-    except (ValueError, AttributeError):
-        return {}
+    described = run_data(metadata).get("output")
     return described if isinstance(described, dict) else {}

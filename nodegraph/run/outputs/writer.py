@@ -23,8 +23,9 @@ from nodegraph.run.outputs.same_file import is_same, output_data
 class Writer:
     """Writes the outputs of one run below `folder`.
 
-    `metadata(output)` goes into each file whose format can hold it; `output` describes the content of the file. A relative folder
-    starts at `directory`, even if a node changes the current directory. Returned paths begin with `folder` as it was given.
+    `metadata(output, data, content)` goes into each file whose format can hold it; `content` describes what the file holds. A
+    relative folder starts at `directory`, even if a node changes the current directory. Returned paths begin with `folder` as it
+    was given.
 
     A file that has the same value and was made by the same workflow is left as it is. One with other content is kept, and the
     output gets the next free number; with `overwrite`, and if it is one of `own`, it is replaced.
@@ -35,7 +36,7 @@ class Writer:
         folder: Path,
         graph: Graph,
         cache: Cache,
-        metadata: Callable[[Mapping[str, Any]], Mapping[str, str]],
+        metadata: Callable[[Output, bytes, Mapping[str, Any]], Mapping[str, str]],
         *,
         directory: Path,
         overwrite: bool = False,
@@ -82,7 +83,9 @@ class Writer:
             described = [
                 output_data(data, own, name=output.name, digest=digest or "", index=index) for index, data in enumerate(exported)
             ]
-            contents = [own.embed(data, self._metadata(says)) for data, says in zip(exported, described, strict=True)]
+            contents = [
+                own.embed(data, self._metadata(output, data, content)) for data, content in zip(exported, described, strict=True)
+            ]
         except LostResultError:
             raise
         except Exception as error:

@@ -73,6 +73,16 @@ class TorchBackend:
     def move(self, value: Any, device_name: str) -> Any:
         return residency.move(value, device_name)
 
+    def can_compare(self, data: bytes) -> bool:
+        from nodegraph_nodes.pictures.difference import can_compare
+
+        return can_compare(data)
+
+    def difference(self, first: Path, second: Path, path: Path | None) -> Mapping[str, Any] | None:
+        from nodegraph_nodes.pictures.difference import difference
+
+        return difference(first, second, path)
+
     def preview_renderer(self) -> Renderer | None:
         """The decoder in the file that NODEGRAPH_PREVIEW_DECODER names."""
         file = os.environ.get(DECODER_VARIABLE)
