@@ -21,7 +21,7 @@ LAYERS: dict[str, str] = {
         "storage workflows projects"
     ),
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
-    "nodegraph.cli.projects": "checks config doctor init",
+    "nodegraph.cli.projects": "checks config doctor init stubs",
     "nodegraph.cli.storage": "cache runs",
     "nodegraph.cli.workflows": "made notes resolved verify_option check diff examples explain lock run show verify sweep",
     "nodegraph.graph": (
@@ -50,7 +50,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.sweeps": "axes points sheets table run",
     "nodegraph.workflow": (
         "definitions diagram scalars text_file yaml_tree dump document presets json_schema subworkflows handles recorded workflow "
-        "output_metadata"
+        "output_metadata stubs"
     ),
     "nodegraph.workflow.diagram": "diagram layout mermaid svg",
     "nodegraph_diffusion": (

@@ -21,6 +21,7 @@ JSON = {
     "nodegraph/cli/projects/config.py": "--json",
     "nodegraph/cli/projects/doctor.py": "--json",
     "nodegraph/cli/projects/init.py": "--json",
+    "nodegraph/cli/projects/stubs.py": "--json",
     "nodegraph/cli/storage/cache.py": "--json",
     "nodegraph/cli/storage/runs.py": "--json",
     "nodegraph/cli/group.py": "--json",
@@ -74,7 +75,13 @@ def test_values_in_messages_are_described():
     }
     called = {name for name, call in found(ast.Call) if isinstance(call, ast.Call) and ast.unparse(call.func) == "repr"}
     assert formatted == set()
-    assert called <= {"nodegraph/text.py", "nodegraph/node_types/yaml_core.py", "nodegraph/plugins/registered.py", REPR_OF_VALUE}
+    assert called <= {
+        "nodegraph/text.py",
+        "nodegraph/workflow/stubs.py",
+        "nodegraph/node_types/yaml_core.py",
+        "nodegraph/plugins/registered.py",
+        REPR_OF_VALUE,
+    }
 
 
 def test_json_is_for_data():

@@ -30,6 +30,7 @@ _COMMANDS = {
     "init": "projects",
     "config": "projects",
     "doctor": "projects",
+    "stubs": "projects",
 }
 """The folder of each command, in the order in which --help lists them."""
 
