@@ -182,8 +182,8 @@ def sweep(
             for name, files in point.files.items():
                 for path in files:
                     echo(f"{name}\t{out / path}" if len(point.files) > 1 else str(out / path))
-        for path in made:
-            echo(str(path))
+        for written in made:
+            echo(str(written))
     if result.error is not None:
         raise result.error
 
