@@ -62,7 +62,7 @@ _In: _TypeAlias = _Union[_T, PortHandle[_T], ParamRef]
 _Many: _TypeAlias = _Union[_Sequence[_In[_T]], PortHandle[list[_T]], ParamRef]
 
 class _Array(_Protocol):
-    """An array, a tensor or a picture of another library."""
+    """An array, or something like it, of another library."""
 
     @property
     def __array_interface__(self) -> Any: ...

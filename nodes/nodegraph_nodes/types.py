@@ -72,6 +72,12 @@ class Image(_Value):
 
         return as_png(self.pixels)
 
+    def as_html(self) -> str:
+        """An element with the pictures, for notebooks."""
+        from nodegraph_nodes.pictures.sheets import as_html
+
+        return as_html(self._repr_png_())
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Mask(_Value):
@@ -94,6 +100,12 @@ class Mask(_Value):
         from nodegraph_nodes.pictures.sheets import as_png
 
         return as_png(self.values[..., None].expand(-1, -1, -1, 3))
+
+    def as_html(self) -> str:
+        """An element with the masks, for notebooks."""
+        from nodegraph_nodes.pictures.sheets import as_html
+
+        return as_html(self._repr_png_())
 
 
 @dataclass(frozen=True, eq=False, repr=False)

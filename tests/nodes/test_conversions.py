@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 
 import numpy as np
@@ -153,6 +154,9 @@ def test_pictures_go_back_to_other_libraries():
     mask = Mask(torch.tensor([[[0.0, 1.0]]]))
     assert (mask.to_pil().mode, mask.numpy().tolist()) == ("L", [[[0.0, 1.0]]])
     assert pillow.open(io.BytesIO(mask._repr_png_())).size == (2, 1)
+    for value in (image, mask):
+        encoded = value.as_html().removeprefix('<img src="data:image/png;base64,').removesuffix('">')
+        assert base64.b64decode(encoded) == value._repr_png_()
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     type=click.Choice(["text", "mermaid", "svg"]),
     default="text",
     show_default=True,
-    help="Print the graph as text, as a Mermaid flowchart, or as a picture in SVG.",
+    help="Print the graph as text, as a Mermaid flowchart, or as a drawing in SVG.",
 )
 @click.option("--resolved", is_flag=True, help="Show every value as it results, also defaults, and where it came from.")
 @set_option

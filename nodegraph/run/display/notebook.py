@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from nodegraph.run import events
 from nodegraph.run.display.time_left import TimeLeft, duration
-from nodegraph.run.display.values import picture
+from nodegraph.run.display.values import shown
 from nodegraph.run.plan import Plan
 
 _UPDATE_SECONDS: Final = 0.2
@@ -102,7 +102,7 @@ class NotebookProgress:
         """Make a preview, if the node offers one that can be shown, and the last one is a while ago."""
         if event.preview is not None and time.monotonic() - self._preview_at >= _PREVIEW_SECONDS:
             with contextlib.suppress(Exception):  # a preview must not end a run
-                self._preview = picture(event.preview()) or ""
+                self._preview = shown(event.preview()) or ""
             self._preview_at = time.monotonic()
 
     def html(self) -> str:

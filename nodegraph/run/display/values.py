@@ -1,8 +1,7 @@
-"""Values as HTML, for notebooks: pictures where values make them."""
+"""Values as HTML, for notebooks."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable, Iterator
 from html import escape
 from typing import Any, Final
@@ -14,20 +13,20 @@ _STYLE: Final = 'style="display: inline-block; margin: 4px"'
 
 
 def values_as_html(title: str, values: Iterable[tuple[str, Callable[[], Any]]]) -> str:
-    """Named values, each read when it is its turn: those that have pictures of themselves as pictures, others as text."""
-    shown: list[str] = []
+    """Named values, each read when it is its turn: by their method `as_html` if they have one, as text otherwise."""
+    parts: list[str] = []
     for name, read in values:
-        if len(shown) == _MOST_VALUES:
-            shown.append("<div>and more</div>")
+        if len(parts) == _MOST_VALUES:
+            parts.append("<div>and more</div>")
             break
         try:
             content = "".join(_value(value) for value in _flat(read()))
         except Exception as error:
             content = escape(f"{name} cannot be shown: {error}")
-        shown.append(
+        parts.append(
             f'<figure style="display: inline-block; margin: 4px">{content}<figcaption>{escape(name)}</figcaption></figure>'
         )
-    return f"<div><div>{escape(title)}</div>{''.join(shown)}</div>"
+    return f"<div><div>{escape(title)}</div>{''.join(parts)}</div>"
 
 
 def _flat(value: Any) -> Iterator[Any]:
@@ -39,11 +38,10 @@ def _flat(value: Any) -> Iterator[Any]:
 
 
 def _value(value: Any) -> str:
-    return picture(value) or f"<code>{escape(described(value))}</code>"
+    return shown(value) or f"<code>{escape(described(value))}</code>"
 
 
-def picture(value: Any) -> str | None:
-    """An element with the PNG that a value makes of itself, as IPython asks for it. None if it makes none."""
-    make = getattr(value, "_repr_png_", None)
-    data = make() if make is not None else None
-    return f'<img src="data:image/png;base64,{base64.b64encode(data).decode()}">' if isinstance(data, bytes) else None
+def shown(value: Any) -> str | None:
+    """What the method `as_html` of a value returns, which a port type may have. None if it has none."""
+    as_html = getattr(value, "as_html", None)
+    return None if as_html is None else str(as_html())

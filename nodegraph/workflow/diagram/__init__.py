@@ -1,1 +1,1 @@
-"""Pictures of a graph: as Mermaid text and as SVG."""
+"""Drawings of a graph: as Mermaid text and as SVG."""

@@ -11,14 +11,14 @@ from typing import Final
 from nodegraph.workflow.diagram.diagram import Diagram
 
 GAP: Final = 28.0
-"""The least space between neighbours in a layer, in pixels."""
+"""The least space between neighbours in a layer, in units of SVG."""
 _SWEEPS: Final = 12
 _MOST_STOPS: Final = 20_000  # an arrow over many layers passes a stop in each; beyond this number, long arrows are drawn straight
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """For each box its layer and its middle, in pixels from 0 to `width`; for each arrow the layers that it passes, and where."""
+    """For each box its layer and its middle, from 0 to `width`; for each arrow the layers that it passes, and where."""
 
     width: float
 
@@ -28,7 +28,7 @@ class Layout:
 
 
 def layout_of(diagram: Diagram, widths: Mapping[str, float]) -> Layout:
-    """Place the boxes, whose widths are given in pixels."""
+    """Place the boxes, whose widths are given."""
     layers = _layers(diagram)
     neighbours: dict[str, list[str]] = {box.id: [] for box in diagram.boxes}  # the stops of long arrows among them
     sizes, chains = dict(widths), dict[int, list[str]]()

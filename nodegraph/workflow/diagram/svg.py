@@ -15,7 +15,7 @@ from nodegraph.workflow.diagram.layout import layout_of
 
 _HEIGHT, _ROW, _MARGIN = 44.0, 96.0, 16.0
 _LONGEST_TITLE: Final = 32
-_CHARACTER, _SMALL_CHARACTER = 7.2, 5.8  # their widths in pixels, in a wide font
+_CHARACTER, _SMALL_CHARACTER = 7.2, 5.8  # their widths in a wide font
 _STYLE: Final = """\
 .nodegraph { font: 12px system-ui, sans-serif; background: #fff }
 .nodegraph rect { fill: #f6f8fa; stroke: #8c959f }

@@ -44,6 +44,13 @@ def as_png(planes: Tensor, *, gap: int = 8) -> bytes:
     return file.getvalue()
 
 
+def as_html(png: bytes) -> str:
+    """An element of HTML that holds a PNG file."""
+    import base64
+
+    return f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+
+
 def text_band(text: str, width: int, size: int, colour: str, background: str) -> Tensor:
     """A band (h, width, 3) with one line of text in the middle. Its height depends only on `size`, that of the text in pixels.
 
