@@ -29,13 +29,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from nodegraph import Engine, Workflow
+from nodegraph import Engine, Workflow, sweep
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.run.plan import make_plan
 
 NODES = Path(__file__).parent / "engine_nodes"
 PEERS = ("nodegraph", "hamilton", "joblib", "dask")
 MEBIBYTES = 64
+POINTS = 1_000
 REPEATS = 3
 ROUNDS = 5
 
@@ -121,6 +122,10 @@ def ours(table: Table, plugins: Plugins, folder: Path, counts: tuple[int, ...]) 
                 engine.run(workflow)
                 row = f"cached rerun, {count:,} nodes, {shape}, {tier}"
                 table.add(row, "nodegraph", lambda e=engine, w=workflow: best(lambda: e.run(w)))
+    points = swept()
+    for tier, cache_folder in (("memory", None), ("disk", folder / "sweep")):
+        row = f"sweep of {POINTS:,} points, {tier}, per point"
+        table.add(row, "nodegraph", lambda f=cache_folder: sweeping(points, plugins, f), POINTS)
     large = Workflow("large")
     large.output("tensor", large.add("Tensor", mebibytes=MEBIBYTES))
     engine = Engine(folder / "large", plugins=plugins)
@@ -159,6 +164,22 @@ def wide(count: int) -> Workflow:
     for i in range(1, count):
         workflow.output(f"o{i}", workflow.add("Step", name=f"n{i}", number=first, amount=i))
     return workflow
+
+
+def swept() -> Workflow:
+    """A workflow of two nodes, of which one depends on a param."""
+    workflow = Workflow("swept")
+    workflow.output("last", workflow.add("Step", number=workflow.add("Start"), amount=workflow.param("amount", 0)))
+    return workflow
+
+
+def sweeping(workflow: Workflow, plugins: Plugins, folder: Path | None) -> Cost:
+    """The cost of a first sweep in new folders: each value is checked, and each point is a run with its keys, plan and record."""
+    costs = []
+    for repetition in range(REPEATS):
+        engine = Engine(None if folder is None else folder / str(repetition), plugins=plugins)
+        costs.append(measured(lambda e=engine: sweep(workflow, {"amount": range(POINTS)}, engine=e)))
+    return Cost(min(cost.wall for cost in costs), min(cost.cpu for cost in costs))
 
 
 def planning(engine: Engine, workflow: Workflow) -> Cost:
@@ -234,6 +255,7 @@ def hamiltons(table: Table, folder: Path, counts: tuple[int, ...]) -> None:
     import logging
 
     from hamilton import driver
+    from hamilton.execution import executors
 
     logging.disable(logging.WARNING)
 
@@ -252,10 +274,31 @@ def hamiltons(table: Table, folder: Path, counts: tuple[int, ...]) -> None:
             wanted = [f"n{i}" for i in range(1, count)] if shape == "wide" else [f"n{count - 1}"]
             cached = built(hamilton_module(folder, shape, count), folder / f"cache-{shape}{count}")
             table.add(row, "hamilton", lambda c=cached, w=wanted: best(lambda: c.execute(w), warm=1))
+    mapped = module_of(folder, "mapped", HAMILTON_POINTS)
+    one_thread = executors.SynchronousLocalTaskExecutor()
+    builder = driver.Builder().with_modules(mapped).enable_dynamic_execution(allow_experimental_mode=True)
+    dynamic = builder.with_local_executor(one_thread).with_remote_executor(one_thread).build()
+    row = f"sweep of {POINTS:,} points, memory, per point"
+    table.add(row, "hamilton", lambda: best(lambda: dynamic.execute(["total"], inputs={"count": POINTS})), POINTS)
     numbers = f"numpy.random.default_rng(0).standard_normal({MEBIBYTES << 17})"
     module = module_of(folder, "large", f"import numpy\ndef large() -> numpy.ndarray:\n    return {numbers}\n")
     cached = built(module, folder / "cache-large")
     table.add(f"read {MEBIBYTES} MiB", "hamilton", lambda: best(lambda: cached.execute(["large"])["large"].sum(), warm=1))
+
+
+HAMILTON_POINTS = """
+from hamilton.htypes import Collect, Parallelizable
+
+def point(count: int) -> Parallelizable[int]:
+    yield from range(count)
+
+def stepped(point: int) -> int:
+    return point + 1
+
+def total(stepped: Collect[int]) -> int:
+    return sum(stepped)
+"""
+"""The same work for Hamilton: a function that is called for each point, and one that collects the results."""
 
 
 def hamilton_module(folder: Path, shape: str, count: int) -> ModuleType:
@@ -337,6 +380,12 @@ def dasks(table: Table, folder: Path, counts: tuple[int, ...]) -> None:
         table.add(
             f"schedule, {shape}, per node", "dask", lambda c=calls: best(lambda: dask.compute(*c, scheduler="threads")), 1_000
         )
+
+    def points() -> None:
+        first = delayed(0, 0)
+        dask.compute(*(delayed(first, i) for i in range(POINTS)), scheduler="threads")
+
+    table.add(f"sweep of {POINTS:,} points, memory, per point", "dask", lambda: best(points), POINTS)
 
 
 # --- measuring

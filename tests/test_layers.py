@@ -23,7 +23,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.projects": "checks config doctor init stubs",
     "nodegraph.cli.storage": "cache runs",
-    "nodegraph.cli.workflows": "made notes resolved verify_option check diff examples explain lock run show verify sweep",
+    "nodegraph.cli.workflows": "made notes resolved verify_option check diff examples explain lock run show verify sweep watch",
     "nodegraph.graph": (
         "graph suggest overrides expansion params read_files inputs param_types order origins composed node_checks build "
         "remarks load"

@@ -15,6 +15,7 @@ __all__ = ["main"]
 _COMMANDS = {
     "run": "workflows",
     "sweep": "workflows",
+    "watch": "workflows",
     "check": "workflows",
     "explain": "workflows",
     "show": "workflows",

@@ -118,11 +118,16 @@ def _print_result(result: Result, *, as_json: bool) -> None:
     if result.error is not None:
         raise result.error
     if result.differed:
-        names = ", ".join(f"'{name}'" for name in result.differed)
-        raise WrongResultError(
-            f"[E221] wrong results were in the cache: {names}. This run computed and stored them again, and its outputs are right. "
-            f"Earlier runs may have used the wrong ones: run again what uses these nodes"
-        )
+        raise wrong_results(result.differed)
+
+
+def wrong_results(nodes: Sequence[str]) -> WrongResultError:
+    """The error that ends a command that has found wrong results of these nodes in the cache."""
+    names = ", ".join(f"'{name}'" for name in nodes)
+    return WrongResultError(
+        f"[E221] wrong results were in the cache: {names}. This run computed and stored them again, and its outputs are right. "
+        f"Earlier runs may have used the wrong ones: run again what uses these nodes"
+    )
 
 
 def _summary(result: Result) -> dict[str, Any]:

@@ -18,6 +18,7 @@ class Point:
 
     `number` counts from 1. `keys` are those of the outputs, None for one without a key, and `files` the paths of their files below
     the folder of the sweep. `identity` differs if the workflow, a value or a key does. `is_kept`: it was done by an earlier sweep.
+    `differed` are the nodes whose result in the cache was wrong, and was replaced.
     """
 
     number: int
@@ -30,6 +31,7 @@ class Point:
     run: str | None = None
     identity: str = ""
     is_kept: bool = False
+    differed: Sequence[str] = ()
     readers: Mapping[str, Callable[[], Any]] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, output: str) -> Any:

@@ -307,6 +307,7 @@ class _Sweep:
             error=None if result.error is None else str(result.error),
             run=result.run,
             identity=self._identity(params, graph, result.static_keys),
+            differed=result.differed,
             readers={} if result.error is not None else {name: result.reader(name) for name in names},
         )
         return point, result.error

@@ -93,6 +93,21 @@ class SourceReader:
         return found
 
 
+def files_used(path: Path) -> list[Path]:
+    """The file of a workflow, and those that it uses as nodes, directly or not. What cannot be read uses nothing."""
+    found = [path.absolute()]
+    for file in found:
+        try:
+            document, _ = _parsed(decode(read_bytes(file), str(file)), str(file), file.stem)
+        except WorkflowError:
+            continue
+        documents = (document, *document.workflows.values())
+        uses = [node.type for part in documents for node in part.nodes.values() if node.type.startswith(("./", "../", "/"))]
+        others = dict.fromkeys(Path(os.path.normpath(file.parent / use)) for use in uses)
+        found += [other for other in others if other not in found]
+    return found
+
+
 @functools.lru_cache(32)
 def _parsed(text: str, file: str, name: str) -> tuple[Document, list[Problem]]:
     """The workflow in a file; it is not changed afterwards. The graphs of a sweep use the same files again and again."""

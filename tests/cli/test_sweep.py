@@ -160,7 +160,7 @@ def test_sweep_that_is_killed_again_and_again_repeats_no_point(cli: Cli, cache: 
         before = len(journal.read_bytes().splitlines()) if journal.exists() else 0
         while process.poll() is None and not (journal.exists() and len(journal.read_bytes().splitlines()) > before):
             time.sleep(0.01)  # until it does something
-        time.sleep(chance.uniform(0, 0.8))
+        time.sleep(chance.uniform(0, 0.5))
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert not (cli.folder / "out/points.json").exists()  # it was always killed before its end

@@ -80,6 +80,6 @@ def test_batches_masks_lists_and_files_are_shown(tmp_path: Path) -> None:
     pixels = sheet(values, SheetLabels(width=4, cells=list("abcd")))
     xs = [centre(pixels, colour)[0] for colour in (RED, GREEN, BLUE)]
     assert xs == sorted(xs)
-    for value in ("text", 3, Latent(torch.zeros(1, 4, 8, 8)), [Path(__file__)]):
+    for value in ("text", 3, Latent(torch.zeros(1, 4, 8, 8), size=(64, 64)), [Path(__file__)]):
         with pytest.raises(ValueError, match="cannot be shown on a sheet"):
             sheet([value], SheetLabels(width=1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -82,27 +81,14 @@ def _files(path: Path, plugins: Plugins) -> Iterator[tuple[Path, Path]]:
     from nodegraph.graph.build import build_graph
     from nodegraph.graph.graph import Value
     from nodegraph.graph.load import load_workflow
+    from nodegraph.workflow.subworkflows import files_used
 
-    yield from ((file.relative_to(path.parent), file) for file in _used(path))
+    yield from ((file.relative_to(path.parent), file) for file in files_used(path) if file.is_relative_to(path.parent))
     for node in build_graph(load_workflow(path, plugins), plugins).nodes.values():
         for input in node.inputs.values():
             for read in (input.files or {}).values() if isinstance(input, Value) else ():
                 if read.is_relative_to(path.parent):
                     yield read.relative_to(path.parent), read
-
-
-def _used(path: Path) -> list[Path]:
-    """The file of a workflow, and those below its folder that it uses as nodes."""
-    from nodegraph.workflow.workflow import Workflow
-
-    found = [path]
-    for file in found:
-        workflow = Workflow.load(file)
-        documents = (workflow, *workflow.workflows.values())
-        uses = [node.type for document in documents for node in document.nodes.values() if node.type.startswith((".", "/"))]
-        others = dict.fromkeys(Path(os.path.normpath(file.parent / use)) for use in uses)
-        found += [other for other in others if other not in found and other.is_relative_to(path.parent)]
-    return found
 
 
 def copy_files(copies: Mapping[Path, Path]) -> None:

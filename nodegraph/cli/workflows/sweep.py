@@ -52,6 +52,7 @@ class _Sweep(ExtensibleCommand):
             DONE,
             "1 a point failed, or an output could not be written",
             WRONG_WORKFLOW,
+            "3 done, but --verify-cache found wrong results",
             "130 interrupted",
             "143 terminated",
         ),
@@ -128,7 +129,7 @@ def sweep(
     computed once. The files of point 7 begin with 0007-; points.csv and points.json list all points. The same command again goes
     on where it was stopped: no point that is done runs again, and files that the sweep has written are replaced if they have to be.
     """
-    from nodegraph.cli.running import Display, cache_options, run_in_engine
+    from nodegraph.cli.running import Display, cache_options, run_in_engine, wrong_results
     from nodegraph.cli.sweep_progress import SweepProgress
     from nodegraph.graph.load import load_workflow
     from nodegraph.sweeps.axes import Axes, checked, read_over, read_sweep
@@ -186,6 +187,8 @@ def sweep(
             echo(str(written))
     if result.error is not None:
         raise result.error
+    if wrong := sorted({name for point in result for name in point.differed}):
+        raise wrong_results(wrong)
 
 
 def _write_sheets(result: SweepResult, out: Path, *, quiet: bool) -> list[Path]:
