@@ -94,12 +94,12 @@ class SweepResult:
         made = list(sheets(self.points, self.axes, self._engine.plugins.backend, output=output, folder=self._out))
         return made[0] if len(made) == 1 else made
 
-    def exported(self, sheet: Any) -> bytes:
-        """A sheet as the content of a file, in the format of its codec. Raises ValueError if it has none."""
+    def exported(self, sheet: Any) -> tuple[bytes, str]:
+        """A sheet as the content of a file, and the extension of its format. Raises ValueError if it has no codec."""
         codec = self._engine.plugins.codecs.for_value(sheet)
         if codec is None:
             raise ValueError(f"{type(sheet).__name__} cannot be written to a file")
-        return codec.export(sheet)[0]
+        return codec.export(sheet)[0], codec.extension
 
 
 def sweep(

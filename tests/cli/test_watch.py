@@ -24,7 +24,7 @@ params: {path: words.txt}
 nodes:
   read: {use: Read, path: $params.path}
   twice: {use: ./inner.yaml, text: $read}
-outputs: {result: {from: $twice.text, save: said}}
+outputs: {result: {from: $twice.text, save: output}}
 """
 INNER = """
 nodegraph: 1
@@ -90,8 +90,8 @@ def replace_file(path: Path, text: str) -> None:
 
 def test_each_file_of_a_workflow_starts_a_run(cli: Cli) -> None:
     with watching(cli) as watched:
-        said = cli.folder / "out/said.json"
-        assert json.loads(said.read_text()) == "abab"
+        output = cli.folder / "out/output.json"
+        assert json.loads(output.read_text()) == "abab"
 
         def changed(name: str, text: str, *, ends_with: str = "watching 3 files", by_rename: bool = False) -> list[str]:
             before = len(watched.lines)
@@ -103,22 +103,22 @@ def test_each_file_of_a_workflow_starts_a_run(cli: Cli) -> None:
             return watched.lines[before:]
 
         changed("words.txt", "xy")
-        assert json.loads(said.read_text()) == "xyxy"
+        assert json.loads(output.read_text()) == "xyxy"
         lines = changed("inner.yaml", INNER.replace("times: 2", "times: 3"), by_rename=True)
-        assert json.loads(said.read_text()) == "xyxyxy"
+        assert json.loads(output.read_text()) == "xyxyxy"
         assert any(line.startswith("1 reused, 1 ran (twice/twice) in ") for line in lines), lines
-        lines = changed("outer.yaml", OUTER.replace("save: said", "save: [said"))
+        lines = changed("outer.yaml", OUTER.replace("save: output", "save: [output"))
         assert any("[E100]" in line or "not well-formed YAML" in line for line in lines), lines
         lines = changed("outer.yaml", OUTER.replace("Read", "Raed"), by_rename=True)
         assert any("there is no node type 'Raed'" in line for line in lines), lines
         changed("outer.yaml", OUTER.replace("words.txt", "missing.txt"))
         changed("missing.txt", "found")
-        assert json.loads(said.read_text()) == "foundfoundfound"
-        assert [path.name for path in (cli.folder / "out").iterdir()] == ["said.json"]
-        said.write_text('"edited"')
+        assert json.loads(output.read_text()) == "foundfoundfound"
+        assert [path.name for path in (cli.folder / "out").iterdir()] == ["output.json"]
+        output.write_text('"edited"')
         changed("missing.txt", "z")
-        assert json.loads(said.read_text()) == "edited"
-        assert json.loads((cli.folder / "out/said-2.json").read_text()) == "zzz"
+        assert json.loads(output.read_text()) == "edited"
+        assert json.loads((cli.folder / "out/output-2.json").read_text()) == "zzz"
         assert watched.end() == 130
 
 

@@ -46,8 +46,8 @@ class _Sweep(ExtensibleCommand):
     cls=_Sweep,
     epilog=epilog(
         "nodegraph sweep workflow.yaml --over seed=1..8",
-        "nodegraph sweep workflow.yaml --over seed=1..4 --over denoiser.cfg=3,5,7 --sheet",
-        "nodegraph sweep workflow.yaml --over prompt=@prompts.txt --keep-going",
+        "nodegraph sweep workflow.yaml --over seed=1..4 --over node.scale=3,5,7 --sheet",
+        "nodegraph sweep workflow.yaml --over word=@words.txt --keep-going",
         status=(
             DONE,
             "1 a point failed, or an output could not be written",
@@ -70,7 +70,7 @@ class _Sweep(ExtensibleCommand):
 @click.option(
     "--zip", "is_zip", is_flag=True, help="Take the first values of all --over together, then the second ones, and so on."
 )
-@click.option("--sheet", is_flag=True, help="Also make a contact sheet, sheet.png, with the values as labels.")
+@click.option("--sheet", is_flag=True, help="Also make a contact sheet with the values as labels, in a file called sheet.")
 @click.option(
     "--batch",
     type=click.IntRange(1),
@@ -203,8 +203,9 @@ def _write_sheets(result: SweepResult, out: Path, *, quiet: bool) -> list[Path]:
         return []
     written = []
     for number, value in enumerate(sheets if isinstance(sheets, list) else [sheets], start=1):
-        path = out / ("sheet.png" if number == 1 else f"sheet-{number}.png")
-        write_whole(path, result.exported(value))
+        data, extension = result.exported(value)
+        path = out / f"sheet{f'-{number}' if number > 1 else ''}{extension}"
+        write_whole(path, data)
         written.append(path)
     return written
 
