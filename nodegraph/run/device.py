@@ -7,12 +7,14 @@ library, so a run that finds everything in the cache never asks.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from nodegraph.errors import DeviceError
 from nodegraph.files import create_private, parse_json, write_in_cache
@@ -50,7 +52,11 @@ def check_names(backend: Backend, device: str, dtype: str) -> None:
 
 def kind_of_machine(backend: Backend) -> str:
     """A digest of what may make the same computation round differently on another machine: libraries, processor, threads."""
-    facts = [backend.fingerprint(), os.cpu_count(), os.environ.get("OMP_NUM_THREADS")]
+    return _digest_of_machine(backend.fingerprint(), os.cpu_count(), os.environ.get("OMP_NUM_THREADS"))
+
+
+@functools.lru_cache(maxsize=16)
+def _digest_of_machine(*facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 

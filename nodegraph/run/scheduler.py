@@ -140,8 +140,11 @@ class Scheduler:
         heapq.heappush(self._agenda, (self._order[name], name))
 
     def _work_agenda(self) -> None:
-        while self._agenda:
-            self._advance(heapq.heappop(self._agenda)[1])
+        if not self._agenda:
+            return
+        with self._context.cache.at_one_time():
+            while self._agenda:
+                self._advance(heapq.heappop(self._agenda)[1])
 
     def _advance(self, name: str) -> None:
         """Take a node as far as it can go now: found in the cache, waiting for other nodes, running for another run, or ready."""

@@ -1,6 +1,7 @@
 """Run many fuzzed graphs, in several goes: `python -m tests.fuzz --graphs 1000000 --state FOLDER`.
 
 Ctrl-C or SIGTERM stops it; the same command goes on where it stopped. FOLDER/state.json holds the figures and every difference.
+`--first N` begins with graph N: earlier ones were run elsewhere.
 `--group N` runs one group of a difference in this process, with a new cache. `--mutants` shows that faults are found.
 """
 
@@ -13,17 +14,18 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from tests.fuzz.driver import WORKERS, Driver, State, find_mutant, groups_of, stopped_by_signals
+from tests.fuzz.driver import KILL_SHARE, WORKERS, Driver, State, find_mutant, groups_of, stopped_by_signals
 from tests.fuzz.mutants import MUTANTS
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--graphs", type=int, default=1_000_000, help="how many graphs there are in all")
+    parser.add_argument("--graphs", type=int, default=1_000_000, help="run the graphs before this number")
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="begin with graph N, if FOLDER has no figures yet")
     parser.add_argument("--state", type=Path, default=Path("fuzz-state"), help="a folder for the figures")
     parser.add_argument("--caches", type=Path, help="a folder for the caches, which may be in memory; default: that of --state")
     parser.add_argument("--workers", type=int, default=WORKERS, help="processes at a time")
-    parser.add_argument("--kill-share", type=float, default=0.2, help="the share of tasks after which a worker is killed")
+    parser.add_argument("--kill-share", type=float, default=KILL_SHARE, help="the share of tasks after which a worker is killed")
     parser.add_argument("--group", type=int, help="run only this group, in this process")
     parser.add_argument("--mutants", nargs="*", metavar="NAME", help="put these faults into the engine, all if no name follows")
     options = parser.parse_args()
@@ -32,7 +34,7 @@ def main() -> int:
     if options.mutants is not None:
         return sum([not find(name) for name in options.mutants or MUTANTS])
     path = options.state / "state.json"
-    state = State.read(path)
+    state = State.read(path, first=groups_of(options.first))
     driver = Driver(state, options.caches or options.state, workers=options.workers, kill_share=options.kill_share)
 
     def save() -> None:

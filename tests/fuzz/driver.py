@@ -36,15 +36,18 @@ TASK_GROUPS: Final = 5
 CACHES: Final = "cache-"
 """The names of cache directories begin with this."""
 
-SPAWN_SHARE: Final = 0.01
+SPAWN_SHARE: Final = 0.002
 """The share of workers that are started from nothing, not forked from a process that has imported torch: that takes seconds."""
 
 ENDING_SHARE: Final = 0.75
 """The share of workers that end themselves at a write to a cache directory."""
 
-WRITES: Final = 100
+WRITES: Final = 500
 MUTANT_WRITES: Final = 15
 """How many writes to cache directories a worker survives on average if it ends itself at one."""
+
+KILL_SHARE: Final = 0.12
+"""The share of tasks after which a worker is killed. A new one takes as much time as ten graphs."""
 
 CI_GRAPHS: Final = 2000
 CI_EPOCH_GROUPS: Final = 50
@@ -67,9 +70,10 @@ class State:
     seconds: float = 0.0
 
     @classmethod
-    def read(cls, path: Path) -> State:
+    def read(cls, path: Path, *, first: int = 0) -> State:
+        """The state in a file; if there is none yet, one that begins with the group `first`."""
         if not path.exists():
-            return cls()
+            return cls(first=first)
         state = cls(**json.loads(path.read_text()))
         state.counts = Counter(state.counts)
         return state
@@ -84,7 +88,8 @@ class State:
         return (
             f"{counts['graphs']} graphs, {counts['runs']} runs, {counts['kills']} kills, {counts['compared']} values compared, "
             f"{counts['compared hits']} of them hits; {share:.0%} of {nodes} nodes were hits, {counts['hits of others']} of them "
-            f"from other processes; {len(self.differences)} differences; {self.seconds:.0f} s"
+            f"from other processes; {len(self.differences)} differences; {self.seconds:.0f} s, "
+            f"next is graph {(self.again or [self.first])[0] * GROUP}"
         )
 
 
@@ -110,7 +115,7 @@ class Driver:
         folder: Path,
         *,
         workers: int = WORKERS,
-        kill_share: float = 0.2,
+        kill_share: float = KILL_SHARE,
         epoch_groups: int = 250,
         mutant: str | None = None,
         spawn_share: float = SPAWN_SHARE,
@@ -205,7 +210,7 @@ class Driver:
     def _start(self) -> _Process:
         context = multiprocessing.get_context("spawn" if self._random.random() < self._spawn_share else "forkserver")
         if context.get_start_method() == "forkserver":
-            context.set_forkserver_preload(["tests.fuzz.preload"])
+            context.set_forkserver_preload(["tests.fuzz.warm"])
         ours, theirs = context.Pipe()
         writes = 1 + int(self._random.expovariate(1 / self._writes)) if self._random.random() < ENDING_SHARE else None
         setup = Setup(folder=self._folder / "work", mutant=self._mutant, caches=f"{self._folder}/{CACHES}", writes=writes)

@@ -25,6 +25,9 @@ FAILURE = "this node fails on purpose"
 
 MAX_LEAKED = 40
 
+SPOIL_SECONDS = 0.001
+"""How long the thread waits that changes what nodes leaked. Waking it more often takes more time than the nodes do."""
+
 
 class Trouble:
     """The trouble of one process. A node type calls `run` instead of its function."""
@@ -73,7 +76,7 @@ class Trouble:
         random = Random()
         while self._active.wait():
             self.spoil_leaked(random)
-            time.sleep(0.0003)
+            time.sleep(SPOIL_SECONDS)
 
     # --- what nodes call
 

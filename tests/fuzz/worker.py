@@ -33,6 +33,15 @@ from tests.fuzz.values import has_model, plain, spoil
 GROUP: Final = 4
 """How many graphs run one after another, or at the same time, with the same trouble."""
 
+AT_ONCE_SHARE: Final = 0.3
+"""The share of groups whose graphs run at the same time."""
+
+SECOND_ROUND_SHARE: Final = 0.25
+"""The share of groups that run twice, with other trouble or none."""
+
+SPOILED_VALUES: Final = 2
+"""How many values of a result are changed at most, as its caller may, and read again."""
+
 STALL_SECONDS: Final = 120
 """A group that takes longer hangs: the stacks of all threads are written down."""
 
@@ -104,14 +113,32 @@ class Worker:
         """Go on with another cache directory."""
         if self._engine is not None and self._engine.cache_dir == cache:
             return
-        for engine in filter(None, (self._engine, self._in_memory)):
-            engine.close()
+        self.close()
         self._trimmed = trimmed
         self._made.clear()
         size = "300 KB" if trimmed else "unlimited"
         self._engine = self._make_engine(cache, cache_size=size)
         self._in_memory = self._make_engine(None)
         self._in_memory.cache._with_codec._limit = 100_000
+
+    def close(self) -> None:
+        """End the engines."""
+        for engine in filter(None, (self._engine, self._in_memory)):
+            engine.close()
+
+    def rehearse(self, graphs: int) -> None:
+        """Run graphs of nodes without trouble, in this thread and in the background."""
+        assert self._engine is not None
+        assert self._in_memory is not None
+        self._trouble.begin(None, single=True, spoiling=False)
+        for seed in range(graphs):
+            workflow, _ = self._workflow(make_graph(seed, self._types))
+            engine = self._in_memory if seed % 4 == 0 else self._engine
+            targets = [_name(graph, link) for graph in [make_graph(seed, self._types)] for link in graph.targets]
+            for result in (engine.run(workflow, targets=targets), engine.start(workflow, targets=targets).result()):
+                for target in targets:
+                    plain(result[target])
+        self._trouble.end()
 
     def _make_engine(self, cache: Path | None, **options: Any) -> Engine:
         return Engine(cache, plugins=self._plugins, on_event=self._receive, model_memory="100 KB", **options)
@@ -127,8 +154,8 @@ class Worker:
         engine = self._in_memory if random.random() < 0.12 else self._engine
         graphs = [make_graph(seed, self._types) for seed in range(number * GROUP, (number + 1) * GROUP)]
         self.report.counts["graphs"] += len(graphs)
-        at_once = random.random() < 0.4
-        rounds = 1 + (random.random() < 0.5)
+        at_once = random.random() < AT_ONCE_SHARE
+        rounds = 1 + (random.random() < SECOND_ROUND_SHARE)
         before = Path.cwd()
         for i in range(rounds):
             has_trouble = i == 0 or random.random() < 0.5
@@ -277,6 +304,7 @@ class Worker:
 
     def _check_reports(self, graph: Graph, result: Result, meaning: Meaning) -> None:
         counts = self.report.counts
+        counts["nodes"] += len(graph.nodes)
         for number, node in graph.nodes.items():
             report = result.nodes[graph.names[number]]
             counts[report.status] += 1
@@ -301,7 +329,8 @@ class Worker:
         """Change what the run returned, as its caller may, and ask again."""
         from tests.fuzz.values import bits
 
-        for link, before in delivered.items():
+        for link in random.sample(list(delivered), min(SPOILED_VALUES, len(delivered))):
+            before = delivered[link]
             with contextlib.suppress(CacheError):
                 value = result[_name(graph, link)]
                 if not has_model(value):

@@ -25,6 +25,7 @@ from nodegraph.files import open_growing, parse_json
 Line = list[Any]
 
 _PAUSE_SECONDS: Final = 0.002
+_write: Final = json.JSONEncoder(separators=(",", ":")).encode  # `json.dumps` would make an encoder each time
 
 
 class Journal:
@@ -35,7 +36,7 @@ class Journal:
 
     def add(self, lines: Iterable[Line]) -> None:
         """Append `lines` in one write, so that lines of several processes do not mix. Raises OSError."""
-        text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+        text = "".join(_write(line) + "\n" for line in lines)
         descriptor = self._open()
         try:
             os.write(descriptor, b"\n" + text.encode("ascii"))  # the line break ends a line that a killed process left incomplete

@@ -18,6 +18,7 @@ has a file open or mapped can go on reading it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import stat
@@ -100,13 +101,13 @@ class Layout:
             return False
 
     def blob(self, name: str) -> Path:
-        return self.directory.joinpath("blobs", name[:2], name)
+        return _path(self.directory, "blobs", name)
 
     def record(self, key: str) -> Path:
-        return self.directory.joinpath("records", key[:2], f"{key}.json")
+        return _path(self.directory, "records", key, ".json")
 
     def alias(self, static: str) -> Path:
-        return self.directory.joinpath("aliases", static[:2], static)
+        return _path(self.directory, "aliases", static)
 
     def export(self, digest: str, extension: str) -> Path:
         return self.directory / "exports" / digest[:2] / f"{digest}{extension}.json"
@@ -141,7 +142,7 @@ class Layout:
 
     def temporary(self, suffix: str = "") -> Path:
         """A new name for a file that is being written, in the file system that it will stay in."""
-        return self.directory / "tmp" / f"{os.getpid()}-{os.urandom(4).hex()}{suffix}"
+        return self.directory.joinpath("tmp", f"{os.getpid()}-{os.urandom(4).hex()}{suffix}")
 
     def blobs(self) -> Iterator[os.DirEntry[str]]:
         """Every blob, in no particular order."""
@@ -171,6 +172,12 @@ class Layout:
                 yield from (inner for inner in _scan(entry.path) if inner.is_file(follow_symlinks=False))
             elif entry.is_file(follow_symlinks=False):
                 yield entry
+
+
+@functools.lru_cache(maxsize=4096)
+def _path(directory: Path, folder: str, name: str, suffix: str = "") -> Path:
+    """A path in a folder of results. Each is asked for several times in a run, and making one takes as long as `os.stat`."""
+    return directory.joinpath(folder, name[:2], name + suffix)
 
 
 def is_abandoned(entry: os.DirEntry[str], now: float) -> bool:

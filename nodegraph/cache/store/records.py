@@ -194,5 +194,8 @@ def read_record(data: bytes, key: str) -> Record:
     return record
 
 
+_write: Final = json.JSONEncoder(default=vars, separators=(",", ":")).encode  # `json.dumps` would make an encoder each time
+
+
 def _json(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, default=vars, separators=(",", ":")).encode("ascii")
+    return _write(document).encode("ascii")

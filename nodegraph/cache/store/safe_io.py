@@ -59,9 +59,17 @@ class SafeFiles:
         """Write a file in one step. Returns whether that succeeded."""
 
         def write_and_move() -> bool:
-            with self.temporary_file() as temporary:
-                write_bytes(temporary, data)
+            temporary = self._layout.temporary()
+            try:
+                try:
+                    write_bytes(temporary, data)
+                except FileNotFoundError:  # the first file, mostly
+                    self._layout.create()
+                    write_bytes(temporary, data)
                 move(temporary, path)
+            except BaseException:
+                remove(temporary)
+                raise
             return True
 
         return self.attempt(write_and_move) is True

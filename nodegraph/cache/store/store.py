@@ -108,7 +108,8 @@ class Store:
                 f"runs. Run 'chmod o-w {self.directory}', or choose another one with --cache-dir"
             )
         growth = self._growth
-        if not self._files.writable or (growth.added <= growth.allowed and self._journal.size() < LONG_JOURNAL_BYTES):
+        may_be_full = self.limit is not None and growth.added > growth.allowed
+        if not self._files.writable or (not may_be_full and self._journal.size() < LONG_JOURNAL_BYTES):
             return
         total = self._index.total()
         if total is None:
@@ -124,8 +125,10 @@ class Store:
         path = self.layout.record(key)
         try:
             state = FileState.of(path)
+        except FileNotFoundError:
+            return None
         except OSError:
-            state = None  # if this is a failure and not a missing file, reading reports it
+            state = None  # reading reports it
         known = self._records.get(key)
         if known is not None and known[0] == state:
             return known[1]

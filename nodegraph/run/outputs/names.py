@@ -102,6 +102,8 @@ def exporter(codec: Codec, output: Output) -> Codec:
     extension = posixpath.splitext(output.save or "")[1]
     if not _EXTENSION.fullmatch(extension):  # of the template: a name that is filled in may end in "-5.0"
         extension = codec.extension
+    if extension.lower() == codec.extension and not output.options:
+        return codec
     in_format: Callable[[str, Mapping[str, Any]], Codec] | None = getattr(codec, "in_format", None)  # as FormatsCodec has it
     try:
         if in_format is not None:

@@ -8,7 +8,6 @@ Modules import only from those before them: errors, families, files, layouts, de
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nodegraph_diffusion.checkpoint.detect.controlnet import ControlNetFile
@@ -67,18 +66,22 @@ __all__ = [
     "verify",
 ]
 
-_WRITERS = {
-    "Conversion": "write.safetensors_file",
-    "convert": "write.safetensors_file",
-    "save_controlnet": "write.controlnet",
-    "save_diffusers": "write.diffusers_folder",
-    "save_single_file": "write.single_file",
-    "save_tuned": "write.tuned_model",
-}
+_LOADERS = frozenset(name for name in __all__ if name.startswith("load_"))
+_WRITERS = frozenset(("Conversion", "convert", "save_controlnet", "save_diffusers", "save_single_file", "save_tuned"))
 
 
 def __getattr__(name: str) -> Any:
-    """Names that need torch are imported on first use."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_WRITERS.get(name, 'load.networks')}"), name)
+    """Names that need torch are imported on first use.
+
+    The modules are written out: with a computed name, a plugin that imports this package would depend on all that is loaded.
+    """
+    if name in _LOADERS:
+        from nodegraph_diffusion.checkpoint.load import networks
+
+        return getattr(networks, name)
+    if name in _WRITERS:
+        from nodegraph_diffusion.checkpoint.write import controlnet, diffusers_folder, safetensors_file, single_file, tuned_model
+
+        modules = (controlnet, diffusers_folder, safetensors_file, single_file, tuned_model)
+        return next(getattr(module, name) for module in modules if hasattr(module, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

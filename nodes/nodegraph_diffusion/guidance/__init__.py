@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nodegraph_diffusion.guidance.adjusted import AdjustedGuidance
@@ -69,18 +68,17 @@ __all__ = [
     "Score",
 ]
 
-_MODULES = {
-    "ClassifierFreeGuidance": "classifier_free",
-    "ComposedGuidance": "composed",
-    "DualGuidance": "dual",
-    "GradientGuidance": "gradient",
-    "PerpNeg": "perp_neg",
-    "Score": "gradient",
-}
+_LAZY = frozenset(("ClassifierFreeGuidance", "ComposedGuidance", "DualGuidance", "GradientGuidance", "PerpNeg", "Score"))
 
 
 def __getattr__(name: str) -> Any:
-    """The denoisers that nodes make are imported on first use: listing guidance does not need them."""
-    if name not in _MODULES:
+    """The denoisers that nodes make are imported on first use: listing guidance does not need them.
+
+    The modules are written out: with a computed name, a plugin that imports this package would depend on all that is loaded.
+    """
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    from nodegraph_diffusion.guidance import classifier_free, composed, dual, gradient, perp_neg
+
+    modules = (classifier_free, composed, dual, gradient, perp_neg)
+    return next(getattr(module, name) for module in modules if hasattr(module, name))

@@ -57,16 +57,24 @@ def numeric_variables() -> list[str]:
 
 def fingerprint() -> str:
     """Describe everything that the meaning of `auto` depends on, without importing torch."""
-    driver = Path("/proc/driver/nvidia/version")
     parts = {
-        "torch": _installed_torch(),
-        "python": f"{os.path.realpath(sys.prefix)} {platform.python_version()}",  # an interpreter has several names
-        "driver": driver.read_text().splitlines()[0] if driver.exists() else "",
-        "cpu": f"{platform.machine()} {' '.join(sorted(cpu_flags()))}",
+        **_lasting_parts(sys.prefix),
         "variables": [*(os.environ.get(name) for name in _PLACES), *numeric_variables()],
         "settings": settings() if imported_torch() is not None else "sdpa",
     }
     return repr(parts)
+
+
+@cache
+def _lasting_parts(prefix: str) -> dict[str, str]:
+    """What stays the same while this process runs: libraries, driver and processor. Finding it out takes longer than a node."""
+    driver = Path("/proc/driver/nvidia/version")
+    return {
+        "torch": _installed_torch(),
+        "python": f"{os.path.realpath(prefix)} {platform.python_version()}",  # an interpreter has several names
+        "driver": driver.read_text().splitlines()[0] if driver.exists() else "",
+        "cpu": f"{platform.machine()} {' '.join(sorted(cpu_flags()))}",
+    }
 
 
 @cache
