@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from nodegraph.cache.store.index import BUSY_SECONDS, query_index
 from nodegraph.cache.store.journal import Journal
 from nodegraph.cache.store.layout import Layout
 from nodegraph.cache.store.locks import close
+from nodegraph.cache.store.records import Alias
 from nodegraph.cache.store.store import Record, Store, StoredValue
 from tests.support.other_process import end, start, wait_for
 
@@ -51,6 +53,11 @@ def keep(store: Store, key: str, data: bytes, made: float | None = None) -> str:
     )
     os.utime(store.layout.record(key), (made, made))
     return put[0]
+
+
+def made_record(key: str) -> Record:
+    """A record without values."""
+    return Record(key=key, type="Type", workflow="workflow", node="node", created=1.0, seconds=0.5, outputs={})
 
 
 def total(store: Store) -> int:
@@ -344,6 +351,28 @@ def test_cached_run_opens_no_database(store: Store) -> None:
         """
     assert end(start(store.directory, code)) == "False"
     assert [entry.uses for entry in store.entries()] == [0, 1, 1]
+
+
+def test_run_without_a_limit_opens_no_database(tmp_path: Path) -> None:
+    store = Store(tmp_path / "cache", limit=None)
+    keep(store, KEYS[0], b"1234")
+    store.finish()
+    assert not store.layout.index.exists()
+    assert [(entry.key, entry.size) for entry in store.entries()] == [(KEYS[0], 4)]
+
+
+def test_text_of_modules_is_written_once_and_not_for_others(tmp_path: Path) -> None:
+    """Records share the text of what they depend on if it is the same object."""
+    store = Store(tmp_path / "cache")
+    first, second = {"/a.py": "1"}, {"/b.py": "2"}
+    for key, imports in zip(KEYS, (first, second, first), strict=True):
+        record = replace(made_record(key), imports=imports)
+        store.put_record(record)
+        store.put_alias(key, Alias(key, imports))
+    store._records.clear()
+    found = [store.record(key) for key in KEYS]
+    assert [record.imports for record in found if record is not None] == [first, second, first]
+    assert [store.alias(key) for key in KEYS] == [Alias(KEYS[0], first), Alias(KEYS[1], second), Alias(KEYS[2], first)]
 
 
 def test_cached_run_merges_a_long_journal(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,14 +125,16 @@ class StoreInfo:
 def record_bytes(record: Record) -> bytes:
     """The content of the file for a record."""
     fields = dict(vars(record))
+    del fields["imports"]
+    data = _json(fields)
     if not record.imports:
-        del fields["imports"]  # so that earlier versions can read it
-    return _json(fields)
+        return data  # so that earlier versions can read it
+    return data[:-1] + b',"imports":' + _imports_json(record.imports) + b"}"
 
 
 def alias_bytes(alias: Alias) -> bytes:
     """The content of the file for an alias: its content key, and on a second line what it depends on."""
-    return alias.content.encode("ascii") + (b"\n" + _json(alias.depends) if alias.depends else b"")
+    return alias.content.encode("ascii") + (b"\n" + _imports_json(alias.depends) if alias.depends else b"")
 
 
 def read_alias(data: bytes) -> Alias | None:
@@ -195,6 +197,18 @@ def read_record(data: bytes, key: str) -> Record:
 
 
 _write: Final = json.JSONEncoder(default=vars, separators=(",", ":")).encode  # `json.dumps` would make an encoder each time
+
+
+_written: tuple[Mapping[str, str], bytes] = ({}, b"{}")  # the last of these mappings, and its text
+
+
+def _imports_json(imports: Mapping[str, str]) -> bytes:
+    """What a result depends on, as JSON. It may be hundreds of modules, and is mostly the same object for all nodes of a run."""
+    global _written
+    known = _written
+    if known[0] is not imports:
+        known = _written = imports, _json(imports)
+    return known[1]
 
 
 def _json(document: Mapping[str, Any]) -> bytes:
