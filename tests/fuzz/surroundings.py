@@ -19,6 +19,9 @@ from tests.fuzz.graphs import Offered, ReadFile
 FILES = 3
 VARIANTS = 4
 
+LONGEST_PAUSE = 0.002
+"""Seconds between two acts of the second actor at most. A node takes about one millisecond."""
+
 Mark = dict[Any, int]
 
 
@@ -137,6 +140,6 @@ class Actor:
             self._thread.join()
 
     def _act(self) -> None:
-        while not self._ended.wait(self._random.random() / 200):
+        while not self._ended.wait(self._random.random() * LONGEST_PAUSE):
             with contextlib.suppress(FileNotFoundError):
                 self._random.choice(self._actions)(self._random)

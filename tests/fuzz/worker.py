@@ -168,11 +168,13 @@ class Worker:
                     self._run_at_once(engine, graphs, random, place=f"{number} {i}", calm=not has_trouble and not actions)
                 else:
                     for graph in graphs:
+                        if random.random() < 0.2:
+                            self.surroundings.change_file(random)
                         self._run(engine, graph, random, calm=not has_trouble and not actions)
             self._trouble.end()
             if random.random() < 0.3:
                 self.surroundings.change_value(random)
-            if random.random() < 0.3:
+            if random.random() < 0.4:
                 self.surroundings.change_file(random)
             self._check_switches(number)
         os.chdir(before)

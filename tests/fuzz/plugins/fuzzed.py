@@ -430,6 +430,8 @@ def Tick(n: int) -> int:
     n="small",
 )
 def ReadText(path: File, n: int) -> str:
+    if TROUBLE.happens(0.2, "file before", n):  # its digest is in the key already
+        TROUBLE.change_file(random.Random(n))
     text = path.read_text()
     if TROUBLE.happens(0.3, "file", n):
         TROUBLE.change_file(random.Random(n))
