@@ -26,6 +26,7 @@ SIMILAR = "engine/test_similar_values.py::"
 CODECS = "engine/test_codec_changes.py::"
 ABOVE = "engine/test_nodes_above.py::"
 REPLACED = "engine/test_replaced_code.py::"
+SHARED = "engine/test_shared_modules.py::"
 LIBRARIES = "engine/test_libraries.py::"
 TIMES = "engine/test_file_times.py::"
 WORK = "engine/test_work_folder.py::"
@@ -130,7 +131,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             REPLACED + "test_thing_that_a_plugin_chooses_when_it_is_loaded_is_in_the_key",
             LOADED + "test_plugin_that_imports_a_program_without_a_file_is_used_but_not_kept",
         ],
-        [READS, LOADED + "test_what_another_plugin_puts_into_a_shared_module_is_not_noticed"],
+        [READS],
     ),
     "a module that is imported by a computed name": (
         [
@@ -172,6 +173,15 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             "engine/test_nested_runs.py::test_listener_that_uses_an_engine_while_a_node_runs_costs_no_result",
         ],
         ["engine/test_nested_runs.py::test_workflow_that_a_node_runs_in_a_thread_that_python_does_not_know_is_not_noticed"],
+    ),
+    "what another plugin puts into a module": (
+        [
+            SHARED + "test_what_another_plugin_puts_into_a_module_is_in_the_key",
+            SHARED + "test_module_that_a_plugin_of_another_engine_has_changed_is_no_hit",
+            SHARED + "test_result_is_not_kept_once_a_node_has_changed_a_module_that_plugins_share",
+            SHARED + "test_what_functions_of_a_shared_module_remember_costs_no_result",
+        ],
+        [SHARED + "test_what_a_plugin_does_to_a_library_in_a_hidden_way_is_not_noticed"],
     ),
     "a plugin that is edited while it runs": ([CODE + "test_plugin_edited_while_it_runs_is_used_but_not_kept"], []),
     "an installed plugin": (

@@ -34,7 +34,10 @@ LAYERS: dict[str, str] = {
         "backend registry registered state codecs code distributions discovery hookspecs hook_checks watched manager"
     ),
     "nodegraph.plugins.state": "generators shared_changes locale_state number_state known_state",
-    "nodegraph.plugins.code": "libraries installed running loads hidden_loads import_scan code_files imports plugin_code watch",
+    "nodegraph.plugins.code": (
+        "libraries installed running loads hidden_loads import_scan code_files imports plugin_code module_state shared_modules "
+        "watch"
+    ),
     "nodegraph.run": (
         "device known_results verification model_memory outputs options plan events stall display result record lock explain tasks "
         "handle node workers scheduler session"

@@ -10,11 +10,12 @@ import importlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
+import os
 import sys
 import time
 import types
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,7 @@ from nodegraph.plugins.code.installed import has_other_modules
 from nodegraph.plugins.code.libraries import python_version, versions_of_required
 from nodegraph.plugins.code.loads import LOADS, PLUGIN_NAMES, Load, loads_in_this_thread
 from nodegraph.plugins.code.plugin_code import Code, file_states_below, read_code
+from nodegraph.plugins.code.shared_modules import PACKAGES, Looked, looking_at_modules, note_changes
 from nodegraph.plugins.distributions import read_distribution
 from nodegraph.plugins.registry import Origin
 from nodegraph.plugins.state.locale_state import encoding_of_text
@@ -66,6 +68,10 @@ class LoadedPlugin:
     def is_foreign(self) -> bool:
         """Whether it is installed, and not by us: a run that needs nothing of it goes on if it is broken."""
         return self.distribution not in (None, _OUR_DISTRIBUTION)
+
+    @property
+    def is_ours(self) -> bool:
+        return self.distribution == _OUR_DISTRIBUTION
 
     @property
     def advice(self) -> str:
@@ -113,10 +119,14 @@ def _from_entry_points(state: AbstractContextManager[None], files: CodeFiles, *,
         version = installed.version if installed else "0"
         distribution = installed.name if installed else point.value
         place = f"{distribution} {version}" if installed else point.value
+        is_ours, altered = distribution == _OUR_DISTRIBUTION, list[Looked]()
         try:
             position = len(LOADS)
-            with state:
+            package = point.module.partition(".")[0]
+            PACKAGES.add(package)
+            with state, looking_at_modules(package) if with_code and not is_ours else nullcontext(altered) as altered:
                 hooks = point.load()
+            PACKAGES.update(name.partition(".")[0] for name in getattr(sys.modules[point.module], INCLUDES, ()))
             loads = loads_of(str(getattr(sys.modules.get(point.module), "__file__", None)), position)
             # the version identifies the code, but not after an install from a folder or a repository (PEP 610)
             released = installed is not None and not installed.url
@@ -127,12 +137,13 @@ def _from_entry_points(state: AbstractContextManager[None], files: CodeFiles, *,
             else:
                 code = _code_of(point.module, loads=loads, files=files)
         except (Exception, SystemExit) as error:  # raised by the plugin's own code
-            yield replace(_unloadable(name, place, error), distribution=distribution, fatal=distribution == _OUR_DISTRIBUTION)
+            note_changes(altered, f"{place} {os.urandom(16).hex()}")
+            yield replace(_unloadable(name, place, error), distribution=distribution, fatal=is_ours)
             continue
         place = f"{place}, editable" if installed is not None and installed.is_editable else place
         digest, build = (None, code.digest) if released else (code.digest, None)
         origin = Origin(name, version, digest, place=place, build=build)
-        is_ours = distribution == _OUR_DISTRIBUTION
+        note_changes(altered, origin.identity)
         yield replace(_loaded(origin if is_ours else _with_encoding(origin), hooks, code, started), distribution=distribution)
 
 
@@ -164,11 +175,12 @@ def _load_file(name: str, path: Path, *, root: Path, state: AbstractContextManag
     started, started_ns = time.perf_counter(), time.time_ns()
     module_name = f"nodegraph_plugin_{name}_{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
     PLUGIN_NAMES.add(module_name)
+    altered: list[Looked] = []
     for loaded in [m for m in sys.modules if m == module_name or m.startswith(f"{module_name}.")]:
         del sys.modules[loaded]  # an earlier state of this plugin
     try:
         before, position = file_states_below(root), len(LOADS)
-        with state:
+        with state, looking_at_modules(module_name) as altered:
             module = _import_file(module_name, path)
         roots = {root: None, **_included(module)}
         loads = loads_of(str(root), position)
@@ -177,8 +189,10 @@ def _load_file(name: str, path: Path, *, root: Path, state: AbstractContextManag
             code = code.unknown(changed)
     except (Exception, SystemExit) as error:  # raised by the plugin's own code
         sys.modules.pop(module_name, None)
+        note_changes(altered, f"{root} {os.urandom(16).hex()}")
         return _unloadable(name, str(root), error)
     origin = Origin(name, str(getattr(module, "__version__", "0")), code.digest, str(root))
+    note_changes(altered, origin.identity)
     return _loaded(_with_encoding(origin), module, code, started)
 
 

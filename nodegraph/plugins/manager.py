@@ -23,6 +23,7 @@ from nodegraph.plugins.backend import Backend, CpuBackend, missing_methods
 from nodegraph.plugins.code.installed import is_installed
 from nodegraph.plugins.code.loads import LOADS, Load
 from nodegraph.plugins.code.running import note_use_of_plugins
+from nodegraph.plugins.code.shared_modules import SharedModules, looking_at_modules, note_changes
 from nodegraph.plugins.code.watch import CodeWatch, note_imports
 from nodegraph.plugins.codecs import Codecs
 from nodegraph.plugins.discovery import GROUP, INCLUDES, LoadedPlugin, describe_error, find_plugins, loads_of
@@ -86,13 +87,18 @@ class Plugins:
         self._by_package = {plugin.package: plugin for plugin in registered if plugin.error is None and plugin.module is not None}
         self.registries: Mapping[str, Registry[Any]] = self._make_registries()
         with self.known_state:
-            self.loaded = tuple(self._fill(self._refuse_unknown_hooks(plugin)) for plugin in registered)
+            self.loaded = tuple(self._fill_and_look(self._refuse_unknown_hooks(plugin)) for plugin in registered)
         if self._backend_origin is None:
             self.backend = CpuBackend()
         codes = {plugin.package: plugin.code for plugin in self.loaded if plugin.code is not None and plugin.module is not None}
         self.watched = WatchedNodes(self.nodes, codes, self.backend.watched_libraries())
         codes = {plugin.name: plugin.code for plugin in self.loaded if plugin.code is not None}
         places = {plugin.place: plugin.name for plugin in self.loaded}
+        others = {plugin.name: plugin for plugin in self.loaded if plugin.code is not None and not plugin.is_ours}
+        self.shared_modules = SharedModules(
+            {name: plugin.code for name, plugin in others.items() if plugin.code is not None},
+            {name: plugin.origin.identity for name, plugin in others.items() if plugin.origin is not None},
+        )
         self.code_watch = CodeWatch(codes, places=places, start=start, registering=self._loads)
 
     def __repr__(self) -> str:
@@ -115,8 +121,14 @@ class Plugins:
         return entry is not None and entry.value is thing and self._registered.is_unchanged(entry, thing.function)
 
     def choice(self, thing: NodeSpec | Entry[Any]) -> str:
-        """Text that differs if the code of a plugin, in another environment, registers another thing of this name."""
-        return self._registered.choice(thing if isinstance(thing, Entry) else self.nodes.get(thing.name))
+        """Text for what a thing depends on besides the code of its plugin.
+
+        It differs if this code, in another environment, registers another thing of this name, and if another plugin has changed
+        modules that this one may use.
+        """
+        entry = thing if isinstance(thing, Entry) else self.nodes.get(thing.name)
+        others = self.shared_modules.code_of_others(entry.origin.plugin)
+        return f"{self._registered.choice(entry)} {others}".strip()
 
     def was_replaced(self, entry: Entry[NodeSpec]) -> bool:
         """Whether the code of a node type was replaced: a quick look, after each node. `is_unchanged` sees more."""
@@ -212,6 +224,15 @@ class Plugins:
         for name in hook_checks.undecorated(self.manager, plugin.module):
             return self._unusable(plugin, f"its function {name} is never called. Decorate it with @hookimpl")
         return plugin
+
+    def _fill_and_look(self, plugin: LoadedPlugin) -> LoadedPlugin:
+        """`_fill`, noting which modules of others the plugin changes."""
+        if plugin.is_ours or plugin.error is not None or plugin.origin is None or not self.with_code:
+            return self._fill(plugin)
+        with looking_at_modules(plugin.package) as changed:
+            filled = self._fill(plugin)
+        note_changes(changed, plugin.origin.identity)
+        return filled
 
     def _fill(self, plugin: LoadedPlugin) -> LoadedPlugin:
         """Call the plugin's own `register_...` hooks, so that each registered thing gets the plugin's origin."""

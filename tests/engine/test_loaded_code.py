@@ -416,14 +416,6 @@ def test_plugin_that_imports_a_program_without_a_file_is_used_but_not_kept(
     assert list(engine.cache.entries()) == []
 
 
-def test_what_another_plugin_puts_into_a_shared_module_is_not_noticed(write: Write, make_engine: Callable[[], Engine]) -> None:
-    write("lib/helper_shared.py", "KNOWN = {}")
-    write("plugins/value.py", plugin(top="import helper_shared", in_node="VALUE = helper_shared.KNOWN['value']"))
-    for value in (1, 2):
-        write("plugins/another.py", f"import helper_shared\nhelper_shared.KNOWN['value'] = {value}\n")
-        assert make_engine().run(one())["out"] == 1
-
-
 def test_script_of_another_process_is_not_noticed(write: Write, make_engine: Callable[[], Engine]) -> None:
     run = "import subprocess; VALUE = int(subprocess.run([sys.executable, '-I', FILE], capture_output=True, check=True).stdout)"
     write("plugins/value.py", plugin(in_node=run))

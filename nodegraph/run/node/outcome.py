@@ -187,10 +187,17 @@ def _changed_code(task: NodeTask, context: RunContext) -> str | None:
     plugins = context.plugins
     entry = plugins.nodes.get(task.type)
     path, is_replaced = plugins.code_watch.changed(entry.origin.plugin), plugins.was_replaced(entry)
+    shared = plugins.shared_modules.changed(entry.origin.plugin)
     for used in _used_things(task, context):
         if path is not None or is_replaced:
             break
         path, is_replaced = plugins.code_watch.changed(used.origin.plugin), not plugins.is_unchanged(used)
+        shared = shared or plugins.shared_modules.changed(used.origin.plugin)
+    if shared is not None:
+        return (
+            f"the module {shared}, which other code of this process uses too, was changed in memory; its result is used but not "
+            f"kept. Start again, without the code that changes it"
+        )
     if path is None and not is_replaced:
         return None
     if path == Path(SCRIPT):
