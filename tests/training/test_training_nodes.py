@@ -88,6 +88,19 @@ def test_fewer_steps_than_before_begin_anew(run_in):
     assert same_weights(shorter, run_in("other", 2)[0])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["cut", "changed", "no state"])
+def test_training_whose_unfinished_work_is_damaged_begins_anew(run_in, tmp_path, damage):
+    run_in("cache", 2)
+    (state,) = (tmp_path / "cache" / "work").rglob("state.safetensors")
+    data = bytearray(state.read_bytes())
+    data[-1] ^= 1  # a bit of a tensor
+    state.write_bytes({"cut": bytes(data[:-10]), "changed": bytes(data), "no state": b"{}"}[damage])
+    trained, progress = run_in("cache", 3)
+    assert [event.step for event in progress] == [1, 2, 3]
+    assert same_weights(trained, run_in("other", 3)[0])
+
+
 KILLED = """
 import os, signal, sys
 from nodegraph import Engine

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nodegraph.plugin_api import Cancelled, replacing
+from nodegraph.plugin_api import Cancelled
 from nodegraph_diffusion.training.loop.options import Schedule, TrainingOptions
-from nodegraph_diffusion.training.loop.state import read_record
+from nodegraph_diffusion.training.loop.state import DamagedStateError, read_record, read_state, write_state
 from nodegraph_diffusion.training.loop.trainer import STATE, Trainer
 from nodegraph_nodes.types import Image
 
@@ -71,7 +70,15 @@ class HowToTrain:
 def train(task: Task[Any], examples: Examples[Any], how: HowToTrain, *, run: Run, folder: Path) -> Trainer[Any]:
     """Train to the last step, from the state in `folder` if it has one. The state is saved when the run is cancelled."""
     with _same_environment():
-        trainer = Trainer(task, examples, how.options(), folder=_state_folder(folder, how))
+        try:
+            state = _state_folder(folder, how)
+            trainer = Trainer(task, examples, how.options(), folder=state)
+        except DamagedStateError:
+            run.notice("its unfinished work was damaged, so it begins anew")
+            state = folder / f"state-{how.steps}"
+            for damaged in (folder / "state" / STATE, state / STATE):
+                damaged.unlink(missing_ok=True)
+            trainer = Trainer(task, examples, how.options(), folder=state)
         try:
             trainer.run(on_progress=_Reporter(run, trainer))
         except Cancelled:
@@ -81,12 +88,13 @@ def train(task: Task[Any], examples: Examples[Any], how: HowToTrain, *, run: Run
 
 
 def remembered(file: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors in a file of the work folder, which `make` computes if there is no such file yet."""
-    if not file.exists():
-        tensors = make()
-        with replacing(file) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-    return load_file(file)
+    """The tensors in a file of the work folder, which `make` computes if there is no such file yet, or a damaged one."""
+    with contextlib.suppress(DamagedStateError):
+        if (found := read_state(file)) is not None:
+            return found[0]
+    tensors = make()
+    write_state(file, tensors, {})
+    return tensors
 
 
 @contextlib.contextmanager
