@@ -70,6 +70,16 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         [LIMITS + "test_seed_of_hashes_is_not_noticed"],
     ),
     "a value of a subclass": ([CODECS + "test_field_that_a_subclass_adds_is_lost_for_every_reader_with_a_notice"], []),
+    "a workflow that a node uses": (
+        [
+            "engine/test_composed.py::test_edited_workflow_gives_what_it_gives_without_a_cache",
+            "engine/test_composed.py::test_items_are_cached_one_by_one",
+            "engine/test_composed.py::test_random_seeds_are_drawn_once_for_each_use_and_item",
+            "engine/test_composed.py::test_a_file_that_changes_during_the_run_changes_nothing_in_it",
+            "engine/test_composed_keys.py::test_expansion_means_what_a_hand_written_graph_means",
+        ],
+        [],
+    ),
     "an input file": (
         [
             "engine/test_keys.py::test_files_are_keyed_by_content",
@@ -177,6 +187,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
     "what another plugin puts into a module": (
         [
             SHARED + "test_what_another_plugin_puts_into_a_module_is_in_the_key",
+            SHARED + "test_file_that_a_codec_exported_with_a_changed_library_is_no_hit",
             SHARED + "test_module_that_a_plugin_of_another_engine_has_changed_is_no_hit",
             SHARED + "test_result_is_not_kept_once_a_node_has_changed_a_module_that_plugins_share",
             SHARED + "test_what_functions_of_a_shared_module_remember_costs_no_result",
@@ -355,10 +366,18 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             WORK + "test_work_that_used_a_changed_module_is_not_continued",
             WORK + "test_work_of_edited_code_is_another",
             WORK + "test_folder_is_locked_while_a_node_uses_it",
+            "training/test_training_nodes.py::test_training_whose_unfinished_work_is_damaged_begins_anew",
         ],
         [WORK + "test_what_is_changed_in_the_folder_is_not_noticed"],
     ),
-    "the time of day": ([], [READS, LIMITS + "test_state_of_the_program_when_it_imports_a_module_is_not_noticed"]),
+    "the time of day": (
+        [],
+        [
+            READS,
+            LIMITS + "test_state_of_the_program_when_it_imports_a_module_is_not_noticed",
+            LIMITS + "test_resident_value_whose_key_does_not_say_what_it_depends_on_is_not_noticed",
+        ],
+    ),
     "the seed of Python's hashes": (
         [SIMILAR + "test_keys_do_not_depend_on_the_locale_and_the_seed_of_hashes"],
         [LIMITS + "test_seed_of_hashes_is_not_noticed"],

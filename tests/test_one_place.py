@@ -13,8 +13,6 @@ CLASSES = {"str", "int", "float", "bool", "list", "tuple", "dict", "Path"}
 
 JSON = {
     "nodegraph/cache/file_digests.py": "lines of a memo",
-    "nodegraph/cache/store/journal.py": "lines of the journal",
-    "nodegraph/cache/store/records.py": "records",
     "nodegraph/cache/store/work.py": "notes of unfinished work",
     "nodegraph/cli/plugins/schema.py": "a JSON Schema",
     "nodegraph/cli/running.py": "--json",
@@ -69,19 +67,15 @@ def test_words_for_types_are_in_one_table():
 
 
 def test_values_in_messages_are_described():
-    """Messages show values with `text.described`: !r and repr would show Python's True and None. `registered` only compares."""
+    """Messages show values with `text.described`: !r and repr would show Python's True and None. The others compare."""
     formatted = {
         name for name, part in found(ast.FormattedValue) if isinstance(part, ast.FormattedValue) and part.conversion == ord("r")
     }
     called = {name for name, call in found(ast.Call) if isinstance(call, ast.Call) and ast.unparse(call.func) == "repr"}
     assert formatted == set()
-    assert called <= {
-        "nodegraph/text.py",
-        "nodegraph/workflow/stubs.py",
-        "nodegraph/node_types/yaml_core.py",
-        "nodegraph/plugins/registered.py",
-        REPR_OF_VALUE,
-    }
+    of_plugins = {"nodegraph/plugins/registered.py", "nodegraph/plugins/code/module_state.py"}
+    in_python = {"nodegraph/node_types/yaml_core.py", "nodegraph/workflow/stubs.py"}
+    assert called <= {"nodegraph/text.py", *in_python, *of_plugins, REPR_OF_VALUE}
 
 
 def test_json_is_for_data():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -202,9 +202,16 @@ class Codecs:
                 )
         codec = self._in_known_state(codec)
         self._by_type[kind] = (codec, origin)
-        code = hashlib.sha256(origin.identity.encode()).hexdigest()
-        self._by_stored_name[self._stored_names.setdefault(id(codec), f"{codec.name} {code[:_CODE_LETTERS]}")] = codec
+        self._by_stored_name[self._stored_names.setdefault(id(codec), _stored_name(codec, origin.identity))] = codec
         self._of_class.clear()
+
+    def add_code(self, code_of: Callable[[str], str]) -> None:
+        """Let the stored names cover more code, which `code_of` returns by the name of a codec's plugin; "" for none."""
+        for codec, origin in self._by_type.values():
+            if codec is not _JSON and (code := code_of(origin.plugin)):
+                self._by_stored_name.pop(self._stored_names[id(codec)], None)
+                name = self._stored_names[id(codec)] = _stored_name(codec, f"{origin.identity} {code}")
+                self._by_stored_name[name] = codec
 
     def remove(self, plugin: str) -> None:
         """Remove the codecs of the plugin of this name."""
@@ -309,6 +316,10 @@ class Codecs:
     def _shared(self, port_types: Iterable[PortType]) -> Codec | None:
         first, *others = map(self._codec, port_types)
         return first if all(codec is first for codec in others) else None
+
+
+def _stored_name(codec: Codec, code: str) -> str:
+    return f"{codec.name} {hashlib.sha256(code.encode()).hexdigest()[:_CODE_LETTERS]}"
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)

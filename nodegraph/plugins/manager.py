@@ -99,6 +99,7 @@ class Plugins:
             {name: plugin.code for name, plugin in others.items() if plugin.code is not None},
             {name: plugin.origin.identity for name, plugin in others.items() if plugin.origin is not None},
         )
+        self.codecs.add_code(self.shared_modules.code_of_others)
         self.code_watch = CodeWatch(codes, places=places, start=start, registering=self._loads)
 
     def __repr__(self) -> str:

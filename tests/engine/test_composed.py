@@ -321,6 +321,46 @@ def test_items_are_cached_one_by_one(make_engine, write):
     assert engine.run(file, params={"words": ["c", "x", "a"]}).ran == ("r[1]",)
 
 
+MANY = """
+params: {words: [a, b, c], times: 2, mode: many}
+nodes:
+  many: {use: ./inner.yaml, each: {text: $params.words}}
+  again: {use: ./inner.yaml, text: x, repeat: {times: $params.times, carry: {text: text}}}
+  joined: {use: CountItems, items: $many.text}
+  chosen: {use: Switch, on: $params.mode, cases: {many: $many.text, again: [$again.text], one: [$joined]}}
+outputs: {many: {from: $many.text}, again: {from: $again.text}, chosen: {from: $chosen}}
+"""
+INNER = """
+params: {text: {type: text}, times: 2}
+nodes: {r: {use: Repeat, text: $params.text, times: $params.times}}
+outputs: {text: {from: $r}}
+"""
+EDITS = (
+    ("", ""),
+    ("times: 2}\nnodes: {r", "times: 3}\nnodes: {r"),  # the default of the inner workflow
+    ("[a, b, c]", "[c, a]"),  # another order, and fewer items
+    ("[a, b, c]", "[a, a, ab, a]"),  # items that are equal, or alike once they are joined
+    ("$params.times}}", "1}}"),  # a param that is used no more
+    ("Repeat, text: $params.text, times: $params.times", "Slow, text: $params.text, steps: 1"),  # another node inside
+    ("times: 2, mode", "times: 3, mode"),
+    ("mode: many", "mode: again"),
+    ("mode: many", "mode: one"),
+    ("text: x, repeat", "text: xx, repeat"),
+)
+
+
+def test_edited_workflow_gives_what_it_gives_without_a_cache(make_engine, engine, write):
+    """Whatever was computed before: items, repetitions and cases have no names in keys, and do not get into each other's way."""
+    cached = make_engine()
+    for edit in (*EDITS, *EDITS):
+        file = write(MANY.replace(*edit), inner=INNER.replace(*edit))
+        result, expected = cached.run(file), engine.run(file)
+        assert {name: result[name] for name in ("many", "again", "chosen")} == {
+            name: expected[name] for name in ("many", "again", "chosen")
+        }
+    assert result.ran == ()
+
+
 def test_a_failure_names_its_index_and_the_other_items_finish(engine, write, tmp_path):
     file = write(
         "nodes: {r: {use: Fail, each: {text: [a, b]}}, s: {use: Repeat, each: {text: [a, b]}}}\noutputs: {o: {from: $r}}\n"

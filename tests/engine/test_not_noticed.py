@@ -20,7 +20,7 @@ from tests.support.imported_modules import forget_modules_in
 PLUGIN = """
 import os, random, time
 from pathlib import Path
-from nodegraph import File, hookimpl, node
+from nodegraph import File, Run, hookimpl, node
 import an_installed_library
 
 COUNT = {"calls": 0}
@@ -107,8 +107,13 @@ def switched(path: File, to: str) -> str:
         text = text if current == target else Path(path).read_text()
     return text
 
+@node("Kept")
+def kept(number: int, run: Run = Run()) -> int:
+    return run.resident("a key without the number", lambda: number)
+
 @hookimpl
 def register_nodes(register):
+    register(kept)
     register(order_of_a_set)
     register(unseeded)
     register(digits)
@@ -241,6 +246,11 @@ def test_name_of_a_file_is_not_noticed(make_engine: Callable[[], Engine], tmp_pa
         write(tmp_path / name, "the same")
     assert make_engine().run(one("Name", path=str(tmp_path / "one")))["out"] == "one"
     assert make_engine().run(one("Name", path=str(tmp_path / "two")))["out"] == "one"
+
+
+def test_resident_value_whose_key_does_not_say_what_it_depends_on_is_not_noticed(make_engine: Callable[[], Engine]) -> None:
+    engine = make_engine()
+    assert [engine.run(one("Kept", number=number))["out"] for number in (1, 2)] == [1, 1]
 
 
 @pytest.mark.parametrize("type", ["Set", "Hash"])

@@ -160,6 +160,66 @@ def test_what_another_plugin_puts_into_a_module_is_in_the_key(write: Write, run:
     assert run(how) == (2, True)
 
 
+CODEC = """
+from nodegraph import hookimpl, node
+import changed_library
+
+class Number:
+    def __init__(self, number):
+        self.number = number
+
+class NumberCodec:
+    name, suffix, extension = "number", ".number", ".txt"
+
+    def digest(self, value):
+        return str(value.number)
+
+    def save(self, value, path):
+        path.write_text(str(value.number))
+
+    def load(self, path):
+        return Number(int(path.read_text()))
+
+    def export(self, value):
+        return [str(value.number * changed_library.count()).encode()]
+
+    def embed(self, data, metadata):
+        return data
+
+    def extract(self, data):
+        return data, {}
+
+    def check(self, value):
+        return None
+
+    def size(self, value):
+        return 8
+
+@node("Number")
+def number() -> Number:
+    return Number(1)
+
+@hookimpl
+def register_nodes(register):
+    register(number)
+
+@hookimpl
+def register_codecs(register):
+    register(Number, NumberCodec())
+"""
+
+
+def test_file_that_a_codec_exported_with_a_changed_library_is_no_hit(write: Write, tmp_path: Path) -> None:
+    workflow = Workflow.parse("nodegraph: 1\nnodes: {n: {use: Number}}\noutputs: {out: {from: $n, save: out.txt}}\n")
+    write("plugins/codec.py", CODEC)
+    another = write("plugins/another.py", CHANGING.format(at_import="changed_library.count = other", in_hook="pass"))
+    for folder, expected in (("changed", "2"), ("plain", "1")):
+        forget_modules_in(tmp_path)
+        Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"]).run(workflow, out=tmp_path / folder)
+        assert (tmp_path / folder / "out.txt").read_text() == expected
+        another.unlink(missing_ok=True)
+
+
 def test_module_that_a_plugin_of_another_engine_has_changed_is_no_hit(write: Write, tmp_path: Path, run: Run) -> None:
     """Its engine may be the first in the process, and may be gone; or it is made after this one."""
     how, code = CHANGES["a function"]

@@ -19,8 +19,9 @@ ModuleState: TypeAlias = Mapping[tuple[Any, ...], Any]
 
 _PLAIN: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
 _CONTAINERS: Final = frozenset({list, tuple, dict, set, frozenset, deque, defaultdict, OrderedDict})
-_FUNCTIONS: Final = (FunctionType, BuiltinFunctionType, MethodType, functools.partial, type(len), type(str.join))
-_MOST_ITEMS: Final = 10_000  # in a container that is compared
+_FUNCTIONS: Final = (FunctionType, BuiltinFunctionType, MethodType, functools.partial, property, staticmethod, classmethod)
+_MOST_ITEMS: Final = 2_000  # in a container that is compared,
+_MOST_INSIDE: Final = 50  # and in one inside of it
 _DEEPEST: Final = 6
 _OF_THE_PROCESS: Final = frozenset(map(id, (*vars(sys).values(), LOADS, PLUGIN_NAMES, RUNNING)))  # change with each import
 _MISSING: Final = object()
@@ -132,7 +133,7 @@ def _attributes(attributes: Mapping[str, Any]) -> Iterable[tuple[Any, Any]]:
 
 def _content(container: Any, depth: int = 0) -> str | _Entries:
     """What differs once something in a container, or in one inside of it, is replaced, added or removed."""
-    if len(container) > _MOST_ITEMS or depth > _DEEPEST:
+    if len(container) > (_MOST_INSIDE if depth else _MOST_ITEMS) or depth > _DEEPEST:
         return f"{id(container)} {len(container)}"
     if isinstance(container, dict):
         return _Entries((_text(key, depth), _text(item, depth)) for key, item in tuple(container.items()))

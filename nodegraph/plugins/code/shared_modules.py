@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
+from nodegraph.plugins.code.imports import SCRIPT
 from nodegraph.plugins.code.installed import is_installed_file
 from nodegraph.plugins.code.module_state import ModuleState, are_same, is_changed, is_library_changed, state_of, state_of_library
 from nodegraph.plugins.code.plugin_code import Code
@@ -166,7 +167,9 @@ def _looked(name: str, module: Any) -> Looked | None:
     if not _look.libraries and file in _of_libraries:  # most modules
         return None
     top = name.partition(".")[0]
-    if not isinstance(file, str) or not isinstance(module, ModuleType) or name in _look.before or top == _look.package:
+    if name in _look.before or top in (_look.package, SCRIPT):
+        return None
+    if not isinstance(file, str) or not isinstance(module, ModuleType):
         return None
     if not (is_installed_file(file) or top in PACKAGES or file.startswith(ENGINE_FOLDER)):
         return Looked(module, state_of(module), False)

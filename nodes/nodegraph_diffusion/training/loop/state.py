@@ -70,5 +70,6 @@ def _metadata(tensors: Mapping[str, Tensor], record: str) -> dict[str, str]:
     """What the header says besides names and shapes. The checksum tells whether a disk has kept what was written."""
     checksum = zlib.crc32(record.encode())
     for name in sorted(tensors):
-        checksum = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), zlib.crc32(name.encode(), checksum))
+        data = memoryview(tensors[name].reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+        checksum = zlib.crc32(data, zlib.crc32(name.encode(), checksum))
     return {"format": "pt", _RECORD: record, _CHECKSUM: f"{checksum:08x}"}
