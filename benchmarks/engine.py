@@ -126,6 +126,12 @@ def ours(table: Table, plugins: Plugins, folder: Path, counts: tuple[int, ...]) 
     for tier, cache_folder in (("memory", None), ("disk", folder / "sweep")):
         row = f"sweep of {POINTS:,} points, {tier}, per point"
         table.add(row, "nodegraph", lambda f=cache_folder: sweeping(points, plugins, f), POINTS)
+    items = 1_000 if max(counts) < 10_000 else 10_000
+    for name, mapped in (("written out", written_out(items)), ("each", each(items)), ("each, a node's list", each_of_node(items))):
+        row = f"first run of {items:,} items, {name}, per item"
+        table.add(row, "nodegraph", lambda w=mapped: best(lambda: Engine(None, plugins=plugins).run(w)), items)
+    for name, nested in (("nest of 100 levels", nest(100)), ("the same 101 nodes in place", nest(0))):
+        table.add(f"check, {name}", "nodegraph", lambda w=nested: best(lambda: Engine(None, plugins=plugins).check(w)))
     large = Workflow("large")
     large.output("tensor", large.add("Tensor", mebibytes=MEBIBYTES))
     engine = Engine(folder / "large", plugins=plugins)
@@ -180,6 +186,40 @@ def sweeping(workflow: Workflow, plugins: Plugins, folder: Path | None) -> Cost:
         engine = Engine(None if folder is None else folder / str(repetition), plugins=plugins)
         costs.append(measured(lambda e=engine: sweep(workflow, {"amount": range(POINTS)}, engine=e)))
     return Cost(min(cost.wall for cost in costs), min(cost.cpu for cost in costs))
+def written_out(count: int) -> Workflow:
+    """A node for each number below `count`, all of which are outputs."""
+    workflow = Workflow("items")
+    for i in range(count):
+        workflow.output(f"o{i}", workflow.add("Step", name=f"n{i}", number=i, amount=2))
+    return workflow
+
+
+def each(count: int) -> Workflow:
+    """The same with `each` over a list that is known."""
+    workflow = Workflow("items")
+    workflow.output("o", workflow.add("Step", name="n", amount=2, each={"number": list(range(count))}))
+    return workflow
+
+
+def each_of_node(count: int) -> Workflow:
+    """The same with `each` over a list that a node makes."""
+    workflow = Workflow("items")
+    numbers = workflow.add("Numbers", name="numbers", count=count)
+    workflow.output("o", workflow.add("Step", name="n", amount=2, each={"number": numbers}))
+    return workflow
+
+
+def nest(levels: int) -> Workflow:
+    """Workflows that use each other `levels` deep, each with a node that adds to what it receives; or these nodes in place."""
+    if not levels:
+        return chain(101)
+    inner = {"params": {"x": 0}, "nodes": {"n": {"use": "Step", "number": "$params.x"}}, "outputs": {"o": {"from": "$n"}}}
+    documents = {f"w{levels}": inner}
+    for level in range(levels - 1, 0, -1):
+        nodes = {"n": {"use": "Step", "number": "$params.x"}, "next": {"use": f"#w{level + 1}", "x": "$n"}}
+        documents[f"w{level}"] = {"params": {"x": 0}, "nodes": nodes, "outputs": {"o": {"from": "$next"}}}
+    nodes = {"n": {"use": "Start"}, "next": {"use": "#w1", "x": "$n"}}
+    return Workflow.parse(json.dumps({"nodegraph": 1, "nodes": nodes, "outputs": {"o": {"from": "$next"}}, "workflows": documents}))
 
 
 def planning(engine: Engine, workflow: Workflow) -> Cost:

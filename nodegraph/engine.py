@@ -26,6 +26,7 @@ from nodegraph.node_types.fetching import expecting, without_fetching
 from nodegraph.plugins.backend import AUTO, Numerics
 from nodegraph.plugins.code.running import note_use_of_engine
 from nodegraph.plugins.manager import Plugins, plugin_folders
+from nodegraph.run.deciding import with_cached_decisions
 from nodegraph.run.device import check_names, kind_of_machine, resolve
 from nodegraph.run.events import Event, Notice
 from nodegraph.run.handle import BackgroundRun, RunHandle, Runs, result_or_error
@@ -119,6 +120,10 @@ class Engine:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def workflow(self, name: str = "workflow", description: str = "", *, base: Path | None = None) -> Workflow:
+        """A new workflow that knows this engine's node types. An unknown type, input or port fails at the line that names it."""
+        return Workflow(name, description, base=base, plugins=self.plugins)
+
     def check(self, workflow: WorkflowSource, params: Mapping[str, Any] | None = None, overrides: Sequence[Override] = ()) -> Graph:
         """The checked graph of `workflow`. Raises WorkflowError with every mistake.
 
@@ -138,7 +143,9 @@ class Engine:
         """What `run` would do. Raises WorkflowError. Does not use the network, as `check` does not."""
         with without_fetching():
             graph = _with_outputs(self._checked(workflow, params, overrides, targets))
-        plan = make_plan(graph, self._keys(graph), self.cache.for_run(self._warn), names_of(force))
+            cache = self.cache.for_run(self._warn)
+            forced = names_of(force)
+            _, plan = with_cached_decisions(graph, lambda known: make_plan(known, self._keys(known), cache, forced), cache)
         plan.known.free_values([*plan.known.hits])
         return plan
 
@@ -419,7 +426,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _with_outputs(graph: Graph) -> Graph:
-    if not graph.outputs and not graph.lists:
+    if not graph.outputs and not graph.lists and (graph.undecided is None or not graph.undecided.outputs):
         message = f"workflow '{graph.workflow}' has no outputs, so there is nothing to run"
         raise WorkflowError([Problem("E115", message, None, "Add one, or name a node as target.")])
     return graph

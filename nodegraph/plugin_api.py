@@ -42,7 +42,7 @@ from nodegraph.node_types.spec import (
     under,
 )
 from nodegraph.plugins.backend import AUTO, Backend, Blocks, CpuBackend, Numerics, Renderer, SheetLabels
-from nodegraph.plugins.codecs import Codec
+from nodegraph.plugins.codec import Codec
 from nodegraph.plugins.hookspecs import hookimpl, hookspec
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.plugins.registry import Entry, Origin, Registry

@@ -11,7 +11,7 @@ LAYERS: dict[str, str] = {
         "gc_pause text errors terminal files settings node_types plugins workflow graph cache run engine reproduce sweeps "
         "plugin_api cli __main__"
     ),
-    "nodegraph.cache": "dependencies file_digests key_text keys least_recently_used store snapshots results cache",
+    "nodegraph.cache": "dependencies file_digests key_text keys least_recently_used store anonymous_files snapshots results cache",
     "nodegraph.cache.store": (
         "layout locks work lock_holder journal records index maintenance index_queries safe_io blobs usage store"
     ),
@@ -28,10 +28,11 @@ LAYERS: dict[str, str] = {
         "graph suggest overrides expansion params read_files inputs param_types order origins composed node_checks build "
         "remarks load"
     ),
-    "nodegraph.graph.expansion": "names flat outside scopes embedded values switches uses expand",
-    "nodegraph.node_types": "fetching on_demand port_types spec portable returned yaml_core literals signature",
+    "nodegraph.graph.expansion": "names decided flat outside scopes embedded values lists switches uses expand undecided",
+    "nodegraph.node_types": "fetching on_demand item_ports port_types spec portable returned yaml_core literals signature",
     "nodegraph.plugins": (
-        "backend registry registered state codecs code distributions discovery hookspecs hook_checks watched manager"
+        "backend registry registered state codec list_codec codecs code distributions discovery hookspecs hook_checks "
+        "watched manager"
     ),
     "nodegraph.plugins.state": "generators shared_changes locale_state number_state known_state",
     "nodegraph.plugins.code": (
@@ -39,8 +40,8 @@ LAYERS: dict[str, str] = {
         "watch"
     ),
     "nodegraph.run": (
-        "device known_results verification model_memory outputs options plan events stall display result record lock explain tasks "
-        "handle node workers scheduler session"
+        "device known_results verification model_memory outputs options plan deciding events display result record lock "
+        "explain tasks handle node workers scheduler session"
     ),
     "nodegraph.run.display": "time_left values notebook",
     "nodegraph.run.node": ("interrupted process_state work node_run inputs failure call attempts stored_result outcome run_node"),
@@ -48,12 +49,12 @@ LAYERS: dict[str, str] = {
     "nodegraph.run.lock": "lock_file expected changes facts",
     "nodegraph.run.outputs": "names same_file own_files whole writer",
     "nodegraph.run.tasks": "task maker groups",
-    "nodegraph.run.workers": "protocol jobs dispatcher threads",
+    "nodegraph.run.workers": "stall protocol jobs dispatcher threads",
     "nodegraph.settings": "names sizes files values",
     "nodegraph.sweeps": "axes points sheets table run",
     "nodegraph.workflow": (
-        "definitions diagram scalars text_file yaml_tree dump document presets json_schema subworkflows handles recorded workflow "
-        "output_metadata stubs"
+        "definitions diagram scalars text_file yaml_tree dump patch document presets json_schema subworkflows handles "
+        "recorded workflow output_metadata stubs"
     ),
     "nodegraph.workflow.diagram": "diagram layout mermaid svg",
     "nodegraph_diffusion": (

@@ -17,8 +17,14 @@ def step(number: int, amount: int = 1) -> int:
     return number + amount
 
 
+@node("Numbers")
+def numbers(count: int) -> list[int]:
+    """The whole numbers below `count`."""
+    return list(range(count))
+
+
 @hookimpl
 def register_nodes(register):  # type: ignore[no-untyped-def]
-    """Start and Step."""
-    for function in (start, step):
+    """Start, Step and Numbers."""
+    for function in (start, step, numbers):
         register(function)

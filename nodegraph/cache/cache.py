@@ -18,12 +18,15 @@ from nodegraph.cache.dependencies import CODEC, NOTHING
 from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.least_recently_used import LeastRecentlyUsed
 from nodegraph.cache.results import CachedResult, ResultInMemory
-from nodegraph.cache.snapshots import Blob, Snapshot, Taker
+from nodegraph.cache.snapshots import Blob, Listed, Snapshot, Taker, part_of
 from nodegraph.cache.store.records import Alias, Computation
 from nodegraph.cache.store.store import LostResultError, Record, Store, StoredValue, StoreInfo
 from nodegraph.files import file_states
+from nodegraph.node_types.item_ports import is_item, item_port, list_port, split_item
 from nodegraph.plugins.code.installed import MODULE, NOT_THERE, file_found
-from nodegraph.plugins.codecs import Codec, Codecs
+from nodegraph.plugins.codec import Codec
+from nodegraph.plugins.codecs import Codecs
+from nodegraph.plugins.list_codec import ListCodec
 
 MEMORY_BYTES: Final = 1 << 30
 """How much of values with a codec is kept in memory if they cannot be stored. The least recently used ones are removed first."""
@@ -110,16 +113,23 @@ class Cache:
             and (not in_memory.computation.imports or self.are_same(in_memory.computation.imports))
         ):
             in_memory = None
-        held = {port: in_memory.values[port] for port in ports if port in in_memory.values} if in_memory is not None else {}
+        held = {} if in_memory is None else _held(in_memory.values, ports)
         on_disk = [port for port in ports if port not in held]
         if in_memory is not None and not on_disk:
-            return CachedResult(key=key, computation=in_memory.computation, digests=in_memory.digests, in_memory=held)
+            held_digests = _with_items(in_memory.digests, held)
+            return CachedResult(key=key, computation=in_memory.computation, digests=held_digests, in_memory=held)
         record = self.store.record(key) if self.store is not None and key not in self._unreadable else None
         if record is None or not all(self._loadable(record, port) for port in on_disk):
             return None
         if record.imports and not self.are_same(record.imports):
             return None
-        digests = {port: value.digest for port, value in record.outputs.items()}
+        digests: Mapping[str, str] = {port: value.digest for port, value in record.outputs.items()}
+        if missing := [port for port in on_disk if is_item(port) and port not in digests]:
+            items = self._items_in_json(key, missing)
+            if items is None:
+                return None
+            digests = _with_items(digests, items)
+        digests = _with_items(digests, held)
         return CachedResult(key=key, computation=record.computation, digests=digests, stored=record.outputs, in_memory=held)
 
     def load(self, key: str, port: str) -> Any:
@@ -132,13 +142,20 @@ class Cache:
     def snapshot(self, key: str, port: str) -> Snapshot:
         """A snapshot of the value of a port. Raises LostResultError as `load` does."""
         in_memory = self._in_memory(key)
-        if in_memory is not None and port in in_memory.values:
-            return in_memory.values[port]
-        stored = self.stored(key, port)
+        if in_memory is not None and (held := _held(in_memory.values, [port])):
+            return held[port]
+        record = self.store.record(key) if self.store is not None else None
+        stored = record.outputs.get(port) if record is not None else None
         codec = self.codec_of(stored) if stored is not None else None
-        if stored is None or codec is None or self.store is None:
+        if record is None or stored is None or codec is None or self.store is None:
+            base, indexes = split_item(port)
+            if indexes and record is not None and base in record.outputs:
+                return part_of(self.snapshot(key, base), indexes)
             self._unreadable.add(key)
             raise LostResultError(f"'{port}' is not stored under {key}")
+        if isinstance(codec, ListCodec):
+            items = [self.snapshot(key, item) for item in _items_at(record, port)]
+            return Listed(items, digest=stored.digest, stored=stored)
         return Blob(codec, self.store, stored, on_failure=lambda: self._unreadable.add(key))
 
     def stored(self, key: str, port: str) -> StoredValue | None:
@@ -175,7 +192,9 @@ class Cache:
         `files` are the input files of the node. A value without a codec, such as an opened model, may read them later, so it is
         found only as long as none of them changes.
         """
-        on_disk = {port: snapshot.stored for port, snapshot in values.items() if snapshot.stored is not None}
+        on_disk: dict[str, StoredValue] = {}
+        for port, snapshot in values.items():
+            on_disk |= snapshot.stored_at(port)
         in_memory = {port: snapshot for port, snapshot in values.items() if snapshot.stored is None}
         self._unreadable.discard(key)
         if on_disk and self.store is not None:
@@ -213,9 +232,9 @@ class Cache:
         if self.store is not None:
             self.store.remove_aliases()
 
-    def codec(self, value: Any) -> Codec | None:
-        """The codec for `value`; None if it has no codec. A list or mapping has one only if everything in it is plain JSON."""
-        return self.codecs.for_value(value)
+    def codec(self, value: Any, declared: Any = None) -> Codec | None:
+        """The codec for `value`, as `Codecs.for_value` has it."""
+        return self.codecs.for_value(value, declared)
 
     def codec_of(self, stored: StoredValue) -> Codec | None:
         """The codec that stored a value; None if it is no longer installed, or with other code."""
@@ -293,11 +312,62 @@ class Cache:
 
     def _loadable(self, record: Record, port: str) -> bool:
         stored = record.outputs.get(port)
-        return stored is not None and self.codec_of(stored) is not None and self.store is not None and self.store.has(stored.blob)
+        if stored is None:
+            return is_item(port) and self._loadable(record, list_port(port))
+        codec = self.codec_of(stored)
+        if codec is None or self.store is None or not self.store.has(stored.blob):
+            return False
+        return not isinstance(codec, ListCodec) or all(self._loadable(record, item) for item in _items_at(record, port))
+
+    def _items_in_json(self, key: str, ports: Iterable[str]) -> dict[str, Snapshot] | None:
+        """Items of lists that are stored as a whole; None if one does not exist."""
+        lists: dict[str, Snapshot] = {}
+        found = {}
+        try:
+            for port in ports:
+                base, indexes = split_item(port)
+                if base not in lists:
+                    lists[base] = self.snapshot(key, base)
+                found[port] = part_of(lists[base], indexes)
+        except (LostResultError, TypeError):
+            return None
+        return found
 
     def _in_memory(self, key: str) -> ResultInMemory | None:
         with self._lock:
             return self._without_codec.get(key) or self._with_codec.get(key)
+
+
+def _held(values: Mapping[str, Snapshot], ports: Iterable[str]) -> dict[str, Snapshot]:
+    """The snapshots of `ports`, which may be items of lists, as far as they are in `values`."""
+    held = {}
+    for port in ports:
+        base, indexes = split_item(port) if is_item(port) else (port, ())
+        if base in values and (not indexes or _has_item(values[base], indexes)):
+            held[port] = part_of(values[base], indexes)
+    return held
+
+
+def _has_item(snapshot: Snapshot, indexes: Iterable[int]) -> bool:
+    try:
+        part_of(snapshot, indexes)
+    except (LostResultError, TypeError):
+        return False
+    return True
+
+
+def _with_items(digests: Mapping[str, str], snapshots: Mapping[str, Snapshot]) -> Mapping[str, str]:
+    """`digests` with those of items of lists."""
+    items = {port: snapshot.digest for port, snapshot in snapshots.items() if snapshot.digest is not None and is_item(port)}
+    return {**items, **digests} if items else digests
+
+
+def _items_at(record: Record, port: str) -> list[str]:
+    """The ports of the items of the list at `port`."""
+    items: list[str] = []
+    while (item := item_port(port, len(items))) in record.outputs:
+        items.append(item)
+    return items
 
 
 def _once(warn: Callable[[str], None]) -> Callable[[str], None]:

@@ -13,6 +13,7 @@ from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.store import StoredValue
 from nodegraph.files import FileState
 from nodegraph.plugins.codecs import JSONCodec
+from nodegraph.plugins.list_codec import PREFIX
 
 _JSON: Final = JSONCodec.name  # this codec never changes
 
@@ -40,7 +41,7 @@ class CachedResult:
 
     def depends(self) -> Mapping[str, str]:
         """What the values depend on besides the key: imported modules, and their codecs."""
-        names = {value.codec for value in self.stored.values() if value.codec != _JSON}
+        names = {value.codec for value in self.stored.values() if value.codec != _JSON and not value.codec.startswith(PREFIX)}
         for snapshot in self.in_memory.values():
             names |= snapshot.codecs
         return with_codecs(self.computation.imports, names)

@@ -10,21 +10,19 @@ a blob of the cache directory, or else an anonymous one.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import os
-import tempfile
-import weakref
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from nodegraph.cache.anonymous_files import AnonymousFile, TemporaryFolderError
 from nodegraph.cache.store.records import StoredValue
-from nodegraph.cache.store.safe_io import WriterError, reason, write_by
+from nodegraph.cache.store.safe_io import WriterError
 from nodegraph.cache.store.store import LostResultError, Store
-from nodegraph.errors import NodegraphError
 from nodegraph.files import parse_json
-from nodegraph.plugins.codecs import Codec, Codecs, is_scalar
+from nodegraph.node_types.item_ports import is_item, item_port, split_item
+from nodegraph.plugins.codec import Codec
+from nodegraph.plugins.codecs import Codecs, JSONCodec, is_scalar
+from nodegraph.plugins.list_codec import ListCodec, digests_bytes, list_digest
 
 ENCODED_BYTES: Final = 1 << 20
 """A value up to this size passes between nodes as bytes if its codec can make them: copying them is faster than mapping a file."""
@@ -34,6 +32,7 @@ IN_MEMORY_BYTES: Final = 1 << 22
 
 
 _NO_CODECS: Final[frozenset[str]] = frozenset()
+_JSON: Final = JSONCodec()
 
 
 class Snapshot:
@@ -48,10 +47,35 @@ class Snapshot:
     stored: StoredValue | None = None
     codecs: frozenset[str] = _NO_CODECS
     drew: bool = False
+    _items: Sequence[Snapshot] | None = None
 
     def open(self) -> Any:
         """The value, as an object of the reader's own. Raises LostResultError if it is gone or was changed."""
         raise NotImplementedError
+
+    def items(self) -> Sequence[Snapshot]:
+        """The snapshots of the items of a list. Raises LostResultError as `open` does, and TypeError if it is no list."""
+        if self._items is None:
+            value = self.open()
+            if not isinstance(value, list):
+                raise TypeError(f"expected a list, found {type(value).__name__}")
+            self._items = [Text.of_item(item) for item in value]  # it is JSON: other lists have snapshots of their items
+        return self._items
+
+    def length(self) -> int:
+        """The number of items of a list. Raises as `items` does."""
+        value = self.open() if self._items is None else self._items
+        if not isinstance(value, list):
+            raise TypeError(f"expected a list, found {type(value).__name__}")
+        return len(value)
+
+    def stored_at(self, port: str) -> dict[str, StoredValue]:
+        """Where the value of `port` is on disk, and each item of a list, by its port; nothing if it is not."""
+        return {} if self.stored is None else {port: self.stored}
+
+    def digests_at(self, port: str) -> dict[str, str]:
+        """The digest of the value of `port`, and of each item of a list that is a value of its own."""
+        return {} if self.digest is None else {port: self.digest}
 
     def is_sound(self) -> bool:
         """Whether the value is still as it was."""
@@ -80,6 +104,8 @@ class Taker:
             return self._take_parts(value)
         if codec is self._codecs.json:
             return self._take_json(value, codec), None
+        if isinstance(codec, ListCodec):
+            return self._take_list(value, codec)
         state = self._codecs.known_state
         with state:  # for all calls of the codec at once
             before = state.generators()
@@ -122,11 +148,22 @@ class Taker:
         if type(value) in (list, tuple):
             make: Callable[[Iterable[Any]], Any] = type(value)
             taken = [inner.take(item, self._codecs.for_value(item))[0] for item in value]
-            return Parts(lambda: make(part.open() for part in taken), taken), None
+            return Parts(lambda: make(part.open() for part in taken), taken, items=taken), None
         if type(value) is dict:
             items = {name: inner.take(item, self._codecs.for_value(item))[0] for name, item in value.items()}
             return Parts(lambda: {name: part.open() for name, part in items.items()}, items.values()), None
         return Live(value, self._version), None
+
+    def _take_list(self, value: list[Any], codec: ListCodec) -> tuple[Snapshot, str | None]:
+        """A snapshot of a list whose items are stored one by one, so that an item that did not change is stored once."""
+        taken = [self.take(item, self._codecs.for_value(item)) for item in value]
+        items, stored = [snapshot for snapshot, _ in taken], None
+        data = digests_bytes(snapshot.digest or "" for snapshot in items)
+        if self._store is not None and all(snapshot.stored is not None for snapshot in items):
+            blob = self._store.put_bytes(data, codec.suffix)
+            name = self._codecs.stored_name(codec)
+            stored = StoredValue(list_digest(data), blob.name, name, blob.size) if blob is not None else None
+        return Listed(items, digest=list_digest(data), stored=stored), next((message for _, message in taken if message), None)
 
     def _take_json(self, value: Any, codec: Codec) -> Snapshot:
         data = self._codecs.json.encode(value)
@@ -159,6 +196,34 @@ class Taker:
         name = self._codecs.stored_name(codec)
         stored = StoredValue(self._codecs.digest(codec, loaded), blob.name, name, blob.size)
         return Blob(codec, self._store, stored), _lost(value, loaded)
+
+
+def is_text(snapshot: Snapshot) -> bool:
+    """Whether a value is stored as JSON."""
+    return isinstance(snapshot, Text) or (snapshot.stored is not None and snapshot.stored.codec == _JSON.name)
+
+
+def part_of(snapshot: Snapshot, indexes: Iterable[int]) -> Snapshot:
+    """The snapshot of an item of a list, or of one inside it. Raises LostResultError if the list is shorter."""
+    for index in indexes:
+        items = snapshot.items()
+        if index >= len(items):
+            raise LostResultError(f"the list has {len(items)} items, and had more than {index} before")
+        snapshot = items[index]
+    return snapshot
+
+
+def digests_of_items(ports: Iterable[str], snapshots: Mapping[str, Snapshot], digests: Mapping[str, str]) -> dict[str, str]:
+    """The digests of the items of lists among `ports` that `digests` does not have, since these lists are stored as a whole."""
+    found = {}
+    for port in ports:
+        if is_item(port) and port not in digests:
+            base, indexes = split_item(port)
+            if base in snapshots and digests.get(base) == snapshots[base].digest:
+                digest = part_of(snapshots[base], indexes).digest
+                if digest is not None:
+                    found[port] = digest
+    return found
 
 
 def _lost(value: Any, loaded: Any) -> str | None:
@@ -194,6 +259,12 @@ class Text(Snapshot):
     def __init__(self, value: Any, data: bytes, digest: str, stored: StoredValue | None) -> None:
         self._value, self._data, self.digest, self.stored, self.size = value, data, digest, stored, len(data)
 
+    @classmethod
+    def of_item(cls, value: Any) -> Text:
+        """An item of a list of JSON, which is stored with the list."""
+        data = _JSON.encode(value)
+        return cls(value if is_scalar(value) else None, data, _JSON.digest_of(data), None)
+
     def open(self) -> Any:
         return parse_json(self._data) if self._value is None else self._value
 
@@ -218,21 +289,21 @@ class Anonymous(Snapshot):
 
     def __init__(self, value: Any, codec: Codec) -> None:
         self._codec = codec
-        self._file: _AnonymousFile | None = _AnonymousFile(lambda path: codec.save(value, path), codec.suffix)
+        self._file: AnonymousFile | None = AnonymousFile(lambda path: codec.save(value, path), codec.suffix)
         self._data = b""
         if self._file.path.stat().st_size <= IN_MEMORY_BYTES:
             self._data, self._file = self._file.path.read_bytes(), None
 
     def open(self) -> Any:
-        file = self._file or _AnonymousFile(lambda path: path.write_bytes(self._data), self._codec.suffix)
+        file = self._file or AnonymousFile(lambda path: path.write_bytes(self._data), self._codec.suffix)
         return self._codec.load(file.path)
 
 
 class Parts(Snapshot):
-    """A list or mapping whose items are snapshots."""
+    """A list or mapping whose items are snapshots. `items` are those of a list."""
 
-    def __init__(self, rebuild: Callable[[], Any], parts: Iterable[Snapshot]) -> None:
-        self._rebuild, self._parts = rebuild, tuple(parts)
+    def __init__(self, rebuild: Callable[[], Any], parts: Iterable[Snapshot], *, items: Sequence[Snapshot] | None = None) -> None:
+        self._rebuild, self._parts, self._items = rebuild, tuple(parts), items
         self.codecs = _NO_CODECS.union(*(part.codecs for part in self._parts))
         self.size = sum(part.size for part in self._parts)
         self.drew = any(part.drew for part in self._parts)
@@ -242,6 +313,27 @@ class Parts(Snapshot):
 
     def is_sound(self) -> bool:
         return all(part.is_sound() for part in self._parts)
+
+
+class Listed(Parts):
+    """A list whose items have a codec. `stored` is where the digests of its items are; these are stored by themselves."""
+
+    def __init__(self, items: Sequence[Snapshot], *, digest: str, stored: StoredValue | None) -> None:
+        super().__init__(lambda: [item.open() for item in items], items, items=items)
+        self.digest, self.stored = digest, stored
+
+    def stored_at(self, port: str) -> dict[str, StoredValue]:
+        found = super().stored_at(port)
+        if found:
+            for index, item in enumerate(self.items()):
+                found |= item.stored_at(item_port(port, index))
+        return found
+
+    def digests_at(self, port: str) -> dict[str, str]:
+        found = super().digests_at(port)
+        for index, item in enumerate(self.items()):
+            found |= item.digests_at(item_port(port, index))
+        return found
 
 
 class Copied(Snapshot):
@@ -271,47 +363,3 @@ class Live(Snapshot):
 
     def is_sound(self) -> bool:
         return bool(self._version(self._value) == self._first_version)
-
-
-class TemporaryFolderError(NodegraphError):
-    """The folder for temporary files cannot be written. The text is the system's reason."""
-
-
-class _AnonymousFile:
-    """A file without a name, if the system has such, else a temporary file. It is gone with the object.
-
-    Raises TemporaryFolderError if the folder for temporary files cannot be written, and WriterError if `write` fails for another
-    reason.
-    """
-
-    def __init__(self, write: Callable[[Path], object], suffix: str) -> None:
-        if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
-            descriptor = os.memfd_create("nodegraph")
-            self.path = Path(f"/proc/self/fd/{descriptor}")
-            try:
-                write(self.path)
-            except Exception:  # a codec that replaces the file instead of writing to it; or it fails, and then does so again below
-                os.close(descriptor)
-            else:
-                weakref.finalize(self, os.close, descriptor)
-                return
-        try:
-            handle, name = tempfile.mkstemp(suffix, "nodegraph-")
-            os.close(handle)
-        except OSError as error:
-            raise TemporaryFolderError(reason(error)) from error
-        remove = weakref.finalize(self, _remove, name)
-        self.path = Path(name)
-        try:
-            write_by(write, self.path)
-        except OSError as error:
-            remove()
-            raise TemporaryFolderError(reason(error)) from error
-        except WriterError:
-            remove()
-            raise
-
-
-def _remove(name: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(name)  # noqa: PTH108 (may run while the interpreter shuts down)

@@ -47,13 +47,14 @@ class PlainProgress:
         if self.quiet and not (isinstance(event, events.Notice) and event.is_waiting):
             return
         match event:
-            case events.RunStarted():
-                self.plan = event.plan
-                plan = event.plan
+            case events.RunStarted() | events.PlanExtended():
+                known = {} if self.plan is None else self.plan.graph.seeds
+                plan = self.plan = event.plan
                 self.time_left = TimeLeft(plan.names("run"), lambda: usual_times(plan, self.records))
-                self.width = max((len(name) for name, action in self.plan.actions.items() if action != "pruned"), default=0)
-                for name, seed in self.plan.graph.seeds.items():
-                    self.line(f"{name} is {seed}, drawn at random")
+                self.width = max((len(name) for name, action in plan.actions.items() if action != "pruned"), default=0)
+                for name, seed in plan.graph.seeds.items():
+                    if name not in known:
+                        self.line(f"{name} is {seed}, drawn at random")
             case events.NodeStarted():
                 self.time_left.started(event.node)
                 self.started(event.node)

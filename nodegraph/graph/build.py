@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from nodegraph.errors import Location, Problem, WorkflowError
-from nodegraph.graph.expansion.flat import FlatDocument
-from nodegraph.graph.expansion.names import matches
-from nodegraph.graph.graph import Graph, GraphNode, Input, Output, ResolvedLink, Value
+from nodegraph.gc_pause import gc_paused
+from nodegraph.graph.expansion.decided import Decided
+from nodegraph.graph.expansion.flat import Decider, FlatDocument
+from nodegraph.graph.expansion.names import UNKNOWN, matches
+from nodegraph.graph.graph import Awaited, Decision, Graph, GraphNode, Input, Output, ResolvedLink, Value
 from nodegraph.graph.inputs import Inputs
 from nodegraph.graph.node_checks import NodeChecks
 from nodegraph.graph.order import in_order
 from nodegraph.graph.overrides import Override
 from nodegraph.graph.params import InputValues
 from nodegraph.node_types import literals
-from nodegraph.node_types.port_types import type_name
+from nodegraph.node_types.port_types import accepts, element_type, type_name
 from nodegraph.node_types.signature import option_ports
 from nodegraph.node_types.spec import NodeSpec, Port
 from nodegraph.plugins.manager import Plugins
 from nodegraph.text import described, did_you_mean
 from nodegraph.workflow.definitions import PARAM_TYPES, Document, Link, NodeDef, OutputDef, ParamRef, is_composed
 from nodegraph.workflow.workflow import Workflow
+
+_CASES: Final = (str, int, float, bool)
+"""The types of what may be the name of a case."""
 
 if TYPE_CHECKING:
     from nodegraph.graph.composed import Composed, Links
@@ -35,11 +40,37 @@ def build_graph(workflow: Workflow, plugins: Plugins, overrides: Sequence[Overri
 
     Raises WorkflowError with every problem that was found.
     """
-    return _Builder(workflow, plugins, overrides).build(targets)
+    return _build(workflow, plugins, overrides, targets, Decided())
+
+
+def _build(workflow: Workflow, plugins: Plugins, overrides: Sequence[Override], targets: Sequence[str], decided: Decided) -> Graph:
+    builder = _Builder(workflow, plugins, overrides, decided)
+    graph = builder.build(targets)
+    decided.seeds.update(graph.seeds)
+    flat = builder.document
+    if not isinstance(flat, FlatDocument) or not flat.deciders:
+        return graph
+    from nodegraph.graph.expansion.undecided import as_it_is, undecided_part
+
+    kept = as_it_is(workflow)  # it may be changed during the run
+
+    def decide(values: Mapping[Awaited, Any]) -> Graph:
+        with gc_paused():
+            return _build(kept, plugins, overrides, targets, replace(decided, values={**decided.values, **values}))
+
+    undecided = undecided_part(
+        graph,
+        decisions=builder.decisions,
+        waits={**builder.inputs.undecided, **flat.undecided},
+        outputs=builder.waiting,
+        decide=decide,
+    )
+    seeds = {name: seed for name, seed in graph.seeds.items() if UNKNOWN not in name}
+    return replace(graph, undecided=undecided, seeds=seeds)
 
 
 class _Builder:
-    def __init__(self, workflow: Workflow, plugins: Plugins, overrides: Sequence[Override]) -> None:
+    def __init__(self, workflow: Workflow, plugins: Plugins, overrides: Sequence[Override], decided: Decided) -> None:
         self.workflow, self.plugins = workflow, plugins
         self.problems: list[Problem] = []
         self.expansion: Expansion | None = None
@@ -49,10 +80,12 @@ class _Builder:
         if any(map(is_composed, workflow.nodes.values())):
             from nodegraph.graph.expansion.expand import Expansion
 
-            self.expansion = Expansion(workflow, overrides, self.problems)
+            self.expansion = Expansion(workflow, overrides, decided, self.problems)
             self.document, overrides = self.expansion.flat, self.expansion.overrides
         self.overrides = overrides
         self.lists: dict[str, list[Links]] = {}
+        self.decisions: dict[Awaited, Decision] = {}
+        self.waiting: dict[str, tuple[Awaited, ...]] = {}  # outputs that depend on what is not known, and what they wait for
         nodes = self.document.nodes
         self.types = {node.name: plugins.nodes.get(node.type) for node in nodes.values() if node.type in plugins.nodes}
         self.input_values = InputValues(
@@ -62,9 +95,15 @@ class _Builder:
             base=workflow.base,
             declared=self._declared,
             recorded=workflow.recorded,
+            seeds=decided.seeds,
         )
         self.inputs = Inputs(
-            workflow=self.document, plugins=plugins, types=self.types, input_values=self.input_values, problems=self.problems
+            workflow=self.document,
+            plugins=plugins,
+            types=self.types,
+            input_values=self.input_values,
+            problems=self.problems,
+            files=decided.files,
         )
 
     def build(self, targets: Sequence[str]) -> Graph:
@@ -116,7 +155,8 @@ class _Builder:
         inputs = {port.name: built for port in spec.inputs if (built := self.inputs.resolve(node, port)) is not None}
         for port in spec.options:
             self._options(node, port, inputs)
-        return GraphNode(name=node.name, spec=spec, origin=entry.origin, inputs=inputs, where=node.where)
+        limits = self.inputs.limits.get(node.name, ())
+        return GraphNode(name=node.name, spec=spec, origin=entry.origin, inputs=inputs, where=node.where, limits=limits)
 
     def _unknown_type(self, node: NodeDef) -> None:
         hint = self.plugins.nodes.suggest(node.type) + self.plugins.why_broken()
@@ -182,15 +222,19 @@ class _Builder:
 
         composed = self._composed(lambda link: self._leads_to(link, output.where, user))
         before = len(self.problems)
-        links = composed.resolved(value)
+        links, waits = composed.resolved(value), composed.waits(value)
+        if waits:
+            self.waiting[output.name] = waits
         if links is None:
-            if len(self.problems) == before and not self.document.unread:
+            if len(self.problems) == before and not self.document.unread and not waits:
                 message = f"{user} is the value {described(value)}, which no node makes"
                 self._problem("E115", message, output.where, "Give it to a node, or leave the output out.")
             return
         if isinstance(links, list):
             self.lists[output.name] = links
         for index, link in enumerate(leaves(links)):
+            if link.node not in self.types:  # an unknown type has been reported
+                continue
             port = self.types[link.node].value.output(link.port)
             number = index if isinstance(links, list) else None
             if is_target:
@@ -266,6 +310,22 @@ class _Builder:
         for node in flat.unused:
             if node.type not in self.plugins.nodes:
                 self._unknown_type(node)
+        for decider in flat.deciders.values():
+            self._decision(decider)
+
+    def _decision(self, decider: Decider) -> None:
+        """Check that a value that decides the graph is a list, or can be the name of a case."""
+        link, is_length = decider.awaited
+        found = self.inputs.link(link, decider.where, f"{decider.user}: {link}")
+        if found is None:
+            return
+        source, port = found
+        fits = element_type(port.type) is not None if is_length else any(accepts(kind, port.type) for kind in _CASES)
+        if not fits:
+            expected = "a list" if is_length else "text, a number, or true or false"
+            message = f"{decider.user}: expected {expected}, but {link} is {type_name(port.type)}"
+            self._problem("E119", message, decider.where, "Put it in brackets." if is_length else "")
+        self.decisions[decider.awaited] = Decision(awaited=decider.awaited, source=source, user=decider.user, where=decider.where)
 
     def _origins(self) -> Origins:
         from nodegraph.graph.origins import Origins

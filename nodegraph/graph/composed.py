@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 from nodegraph.errors import Problem
 from nodegraph.graph.expansion.embedded import Paths, embedded
 from nodegraph.graph.expansion.expand import Expansion
-from nodegraph.graph.expansion.names import nodes_inside, without_indexes
-from nodegraph.graph.graph import ResolvedLink
+from nodegraph.graph.expansion.names import UNKNOWN, nodes_inside, without_indexes
+from nodegraph.graph.expansion.values import waits_of
+from nodegraph.graph.graph import Awaited, ResolvedLink
 from nodegraph.workflow.definitions import EACH, Link, NodeDef, Wrapped, is_composed
 from nodegraph.workflow.workflow import Workflow
 
@@ -53,6 +54,10 @@ class Composed:
         """The folders that relative paths in the sub-workflows start from."""
         return self._expansion.reader.folders()
 
+    def waits(self, value: Any) -> tuple[Awaited, ...]:
+        """What decides what a value is, if that is not known."""
+        return waits_of(value)
+
     def inside(self, name: str) -> list[str]:
         """The nodes that the name of a composed node means, and those inside it."""
         return nodes_inside(name, self._expansion.flat.nodes)
@@ -91,7 +96,7 @@ def write_back(
         name, _, input = full.partition(".")
         if name in nodes:
             nodes[name][input] = seed
-        elif "/" not in name and without_indexes(name) in nodes:
+        elif "/" not in name and UNKNOWN not in name and without_indexes(name) in nodes:
             node, index = name.removesuffix("]").split("[")
             drawn.setdefault((node, input), {})[int(index)] = seed
     for (name, input), by_index in drawn.items():

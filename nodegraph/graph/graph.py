@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from nodegraph.errors import Location
 from nodegraph.files import FileState
-from nodegraph.node_types.spec import NodeSpec
+from nodegraph.node_types.spec import NodeSpec, Range
 from nodegraph.plugins.registry import Entry, Origin
 from nodegraph.text import described
-from nodegraph.workflow.definitions import NodeDef
+from nodegraph.workflow.definitions import Link, NodeDef
 from nodegraph.workflow.workflow import Workflow
 
 
@@ -80,15 +80,26 @@ class ListWithLinks:
 Input = Value | ResolvedLink | ListWithLinks
 
 
+class Limit(NamedTuple):
+    """A range that a linked value has to be in, and the param that declares it."""
+
+    range: Range
+    source: str
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class GraphNode:
-    """A node with a value for every input: a literal, a default or a link."""
+    """A node with a value for every input: a literal, a default or a link.
+
+    `limits` are the ranges of the params of sub-workflows through which values come, by input.
+    """
 
     name: str
     spec: NodeSpec
     origin: Origin
     inputs: Mapping[str, Input]
     where: Location | None = None
+    limits: tuple[tuple[str, Limit], ...] = ()
 
     def __repr__(self) -> str:
         return f"<GraphNode {self.name}: {self.spec.name}>"
@@ -165,6 +176,50 @@ class ComposedNodes(Protocol):
         """The folders that relative paths in the sub-workflows start from."""
 
 
+class Awaited(NamedTuple):
+    """What has to be known before the graph is: the value that a link leads to, or only the length of this list."""
+
+    link: Link
+    is_length: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Decision:
+    """A value that decides the graph: the length of a list, or which case of a `Switch` is chosen.
+
+    `source` is the output that the link leads to. `user` says what needs the value.
+    """
+
+    awaited: Awaited
+    source: ResolvedLink
+    user: str
+    where: Location | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why what follows is not known."""
+        value = f"{self.source.node}.{self.source.port}"
+        return f"it depends on {'the length' if self.awaited.is_length else 'the value'} of '{value}', which is not known yet"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Undecided:
+    """The part of a graph that is not known yet. The graph has an example of it, so that it can be checked.
+
+    `nodes` are the nodes of that part, and `outputs` the outputs that depend on it, each with the decisions that it waits for.
+    `decide` builds the graph again with values for some of these: a length, or what is at `on`.
+    """
+
+    decisions: Mapping[Awaited, Decision]
+    nodes: Mapping[str, tuple[Awaited, ...]]
+    outputs: Mapping[str, tuple[Awaited, ...]]
+    decide: Callable[[Mapping[Awaited, Any]], Graph]
+
+    def reason(self, node: str) -> str:
+        """Why it is not known whether a node exists, or what it receives."""
+        return self.decisions[self.nodes[node][0]].reason
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Graph:
     """A workflow that has been checked: `nodes` in topological order, each after the nodes that feed it.
@@ -172,7 +227,7 @@ class Graph:
     `params` have their final values. `resolved` is the workflow with every override and drawn seed written into it. `seeds` are
     those that were drawn, by "param" or "node.input". `outputs` has each item of a list as one output, and `lists` the links of all
     items by the output's name. `composed` knows what the names of composed nodes stand for; None if the workflow has none.
-    `origins` returns what knows where each value came from.
+    `origins` returns what knows where each value came from. `undecided` is the part that is not known before a run; None if all is.
     """
 
     workflow: str
@@ -184,6 +239,7 @@ class Graph:
     lists: Mapping[str, list[Any]] = field(default_factory=dict)
     composed: ComposedNodes | None = None
     origins: Callable[[], ValueOrigins] | None = None
+    undecided: Undecided | None = None
     _consumers: Mapping[str, list[str]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

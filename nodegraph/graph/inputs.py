@@ -9,19 +9,33 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.errors import Location, Problem
-from nodegraph.graph.expansion.flat import Chosen
-from nodegraph.graph.graph import Input, ListWithLinks, ResolvedLink, Value
+from nodegraph.graph.expansion.flat import Chosen, Limited, Unknown
+from nodegraph.graph.expansion.names import UNKNOWN
+from nodegraph.graph.expansion.values import waits_of
+from nodegraph.graph.graph import Awaited, Input, Limit, ListWithLinks, ResolvedLink, Value
 from nodegraph.graph.overrides import InputValue, from_text
 from nodegraph.graph.params import InputValues
 from nodegraph.graph.read_files import read_files
 from nodegraph.node_types import literals
+from nodegraph.node_types.item_ports import list_port
 from nodegraph.node_types.literals import LiteralError
 from nodegraph.node_types.port_types import accepts, element_type, type_name
-from nodegraph.node_types.spec import NodeSpec, Port
+from nodegraph.node_types.spec import NodeSpec, Port, Reads
 from nodegraph.plugins.manager import Plugins
 from nodegraph.plugins.registry import Entry
 from nodegraph.text import described, did_you_mean
-from nodegraph.workflow.definitions import EACH, PARAMS, Document, Link, NodeDef, ParamRef, Wrapped, references
+from nodegraph.workflow.definitions import (
+    EACH,
+    PARAMS,
+    Document,
+    Link,
+    NodeDef,
+    ParamRef,
+    Wrapped,
+    has_wrapped,
+    references,
+    unwrapped,
+)
 
 _WRITTEN: Final = frozenset({type(None), bool, int, float, str, list, dict, tuple})
 """The types of values that a person writes down."""
@@ -34,7 +48,9 @@ _SUGGESTIONS: Final = 100  # problems with suggestions: each looks through all n
 class Inputs:
     """Resolves what the workflow gives to nodes into what their ports receive. Mistakes are added to `problems`.
 
-    `resolved` holds the values that differ from those in the workflow file: overrides, and seeds that were drawn.
+    `resolved` holds the values that differ from those in the workflow file: overrides, and seeds that were drawn. `undecided` holds
+    the nodes that receive a value that is not known before a run, with what they wait for, and `limits` ranges
+    that linked values have to be in besides those of ports.
     """
 
     def __init__(
@@ -44,11 +60,14 @@ class Inputs:
         types: Mapping[str, Entry[NodeSpec]],
         input_values: InputValues,
         problems: list[Problem],
+        files: dict[tuple[str, str], Value],
     ) -> None:
         self.workflow, self.plugins, self.types = workflow, plugins, types
         self._base, self._bases = input_values.base, input_values.bases
-        self.input_values, self.problems = input_values, problems
+        self.input_values, self.problems, self._files = input_values, problems, files
         self.resolved: dict[tuple[str, str], Any] = {}
+        self.undecided: dict[str, tuple[Awaited, ...]] = {}
+        self.limits: dict[str, tuple[tuple[str, Limit], ...]] = {}
 
     def resolve(self, node: NodeDef, port: Port) -> Input | None:
         """What `port` of `node` receives; None if there is a problem."""
@@ -97,6 +116,8 @@ class Inputs:
         output = entry.value.output(link.port)
         if output is not None:
             return ResolvedLink(link.node, output.name), output
+        if UNKNOWN in (link.port or "") and entry.value.output(list_port(link.port or "") or None) is not None:
+            return None  # it is reported where a list is expected
         ports = [port.name for port in entry.value.outputs]
         if link.port is None:
             message = f"{entry.name} has several outputs, and '{link}' does not say which ({user})"
@@ -145,6 +166,9 @@ class Inputs:
         inside = list(references(value))
         if any(isinstance(ref, Link) for ref in inside) or self._holds_objects(kind, value):
             return self._list_with_links(node, port, kind, raw)
+        if has_wrapped(value):
+            self._note_unknown(node, value)
+            return self._resolve(node, port, kind, replace(raw, value=unwrapped(value)))
         if inside:
             known = [self._is_known(node, port, ref, raw) for ref in inside if isinstance(ref, ParamRef)]
             if not all(known):
@@ -167,9 +191,18 @@ class Inputs:
         value: Wrapped = raw.value
         if isinstance(value, InputValue):
             return self._resolve(node, port, kind, value)
+        if isinstance(value, Unknown):
+            self._note_unknown(node, value)
+        if isinstance(value, Limited):
+            self.limits[node.name] = (*self.limits.get(node.name, ()), (port.name, value.limit))
         if isinstance(value, Chosen):
             self.check_others(node, port, value, raw)
         return self._resolve(node, port, kind, replace(raw, value=value.value))
+
+    def _note_unknown(self, node: NodeDef, value: Any) -> None:
+        waits = waits_of(value)
+        if waits:
+            self.undecided[node.name] = (*dict.fromkeys((*self.undecided.get(node.name, ()), *waits)),)
 
     def check_others(self, node: NodeDef, port: Port, chosen: Chosen, raw: InputValue) -> None:
         """Report which values that were not chosen a port could not receive. What they refer to is checked elsewhere."""
@@ -246,7 +279,7 @@ class Inputs:
         if port.choice is not None and value is not None:
             return self._choice(port.choice.registry, value)
         if port.reads is not None and value is not None:
-            return read_files(port.reads, raw, self.plugins.known_state, self.input_values.recorded)
+            return self._read(node, port, port.reads, raw)
         if port.seed and isinstance(value, str):
             raise LiteralError(f"expected a whole number or 'random', found {described(value)}")
         if type(value) not in _WRITTEN and (made := self._made_in_python(kind, value)) is not None:
@@ -260,6 +293,14 @@ class Inputs:
         if isinstance(value, set | frozenset | tuple):  # lists and mappings were copied when they were converted
             value = copy.deepcopy(value)
         return Value(value)
+
+    def _read(self, node: NodeDef, port: Port, reads: Reads, raw: InputValue) -> Value:
+        """The files that an input names. If the graph is built again during a run, they are those that were read before."""
+        place = node.name, port.name
+        known = self._files.get(place)
+        if known is None or known.not_fetched is not None or UNKNOWN in node.name:
+            known = self._files[place] = read_files(reads, raw, self.plugins.known_state, self.input_values.recorded)
+        return known
 
     def _made_in_python(self, kind: Any, value: Any) -> Value | None:
         """A value of a stored type, or an object that a codec can make one from; None for any other value."""

@@ -38,7 +38,8 @@ class InputValues:
     """The values of all params, and of the node inputs that are given from outside the workflow.
 
     `bad_params` are the params for which a problem was already reported, so that the inputs they feed need no other. `drawn_seeds`
-    are the seeds that were `random`, by "param" or "node.input". `recorded` are the files that the workflow read before.
+    are the seeds that were `random`, by "param" or "node.input"; `seeds` are those that were drawn when the graph was built before.
+    `recorded` are the files that the workflow read before.
     """
 
     def __init__(
@@ -49,10 +50,11 @@ class InputValues:
         *,
         base: Path,
         declared: Callable[[str], Any],
+        seeds: Mapping[str, int],
         recorded: RecordedFiles | None = None,
     ) -> None:
         self.workflow, self.types, self.problems = workflow, types, problems
-        self.base, self._declared, self.recorded = base, declared, recorded
+        self.base, self._declared, self.recorded, self._seeds = base, declared, recorded, seeds
         self.bases: Mapping[str, Path] = workflow.bases if isinstance(workflow, FlatDocument) else {}
         self.inputs: dict[tuple[str, str], InputValue] = {}
         self.bad_params: set[str] = set()
@@ -96,7 +98,8 @@ class InputValues:
             return value
         import secrets  # slow to import, and rarely needed
 
-        self.drawn_seeds[name] = secrets.randbelow(_SEEDS_BELOW)
+        seed = self._seeds.get(name)
+        self.drawn_seeds[name] = secrets.randbelow(_SEEDS_BELOW) if seed is None else seed
         return self.drawn_seeds[name]
 
     def is_path(self, name: str) -> bool:

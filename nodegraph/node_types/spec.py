@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, TypeVar, overload
 
+from nodegraph.node_types.item_ports import is_item, list_port
 from nodegraph.node_types.on_demand import OnDemand
+from nodegraph.node_types.port_types import element_type
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -240,6 +242,16 @@ class NodeSpec:
         return f"<NodeSpec {self.name}({inputs}) -> {outputs}>"
 
     @cached_property
+    def with_range(self) -> tuple[Port, ...]:
+        """The inputs that have a range."""
+        return tuple(port for port in self.inputs if port.range is not None)
+
+    @cached_property
+    def _items(self) -> dict[str, Port]:
+        """The items of outputs that were asked for, by name."""
+        return {}
+
+    @cached_property
     def options(self) -> tuple[Port, ...]:
         """The inputs that take options of the thing that another input names."""
         return tuple(port for port in self.inputs if port.options_of is not None)
@@ -256,7 +268,26 @@ class NodeSpec:
         """The output called `name`. Without a name: the only output, or None if there are several."""
         if name is None:
             return self.outputs[0] if len(self.outputs) == 1 else None
-        return next((port for port in self.outputs if port.name == name), None)
+        for port in self.outputs:
+            if port.name == name:
+                return port
+        return self._item(name) if is_item(name) else None
+
+    def _item(self, name: str) -> Port | None:
+        """An item of an output that is a list, such as `output[2]`; `[2]` means that of the only output."""
+        known = self._items.get(name)
+        if known is not None:
+            return known
+        base = list_port(name)
+        found = self.output(base or None)
+        if found is None:
+            return None
+        kind = found.type
+        for _ in range(name.count("[")):
+            kind = element_type(kind)
+            if kind is None:
+                return None
+        return self._items.setdefault(name, replace(found, name=found.name + name[len(base) :], type=kind))
 
 
 @overload

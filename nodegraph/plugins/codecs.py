@@ -11,75 +11,18 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from nodegraph.errors import PluginError
 from nodegraph.files import parse_json
 from nodegraph.node_types.port_types import AnyType, Choices, Class, List, PortType, Union, parse
 from nodegraph.node_types.port_types import Mapping as MappingType
 from nodegraph.plugins.backend import CpuBackend
+from nodegraph.plugins.codec import Codec
+from nodegraph.plugins.list_codec import PREFIX, ListCodec, digests_bytes, list_digest
 from nodegraph.plugins.registry import Origin
 from nodegraph.plugins.state.known_state import KnownState
 from nodegraph.text import described
-
-
-class Codec(Protocol):
-    """How the values of one port type are stored and exported."""
-
-    name: str  # part of the record of what was stored
-    suffix: str  # of the stored file, with its dot
-    extension: str  # of an exported file, with its dot
-
-    def digest(self, value: Any) -> str:
-        """SHA-256, in hex, over type, dtype, shape and raw bytes: equal values, equal digests."""
-
-    def save(self, value: Any, path: Path) -> None:
-        """Write `value` to the new file `path`, without loss."""
-
-    def load(self, path: Path) -> Any:
-        """Read what `save` wrote, mapped into memory if possible."""
-
-    def encode(self, value: Any) -> bytes:
-        """The content of the file that `save` writes. With this and `decode`, small values pass between nodes without a file."""
-
-    def decode(self, data: bytes) -> Any:
-        """The value that `encode` made `data` of, as a new object."""
-
-    def export(self, value: Any) -> list[bytes]:
-        """The contents of the files that a user gets, one for each item of a batch, without metadata."""
-
-    def embed(self, data: bytes, metadata: Mapping[str, str]) -> bytes:
-        """An exported file with `metadata` inside it; `data` itself if the format has no place for it."""
-
-    def extract(self, data: bytes) -> tuple[bytes, Mapping[str, str]]:
-        """An exported file without the metadata that `embed` put into it, and that metadata. May raise for other files.
-
-        The first part is the same whatever the metadata is. Without this method, every run writes its outputs to new files.
-        """
-
-    def convert(self, value: Any) -> Any:
-        """A value of the type, made from another Python object such as an array; None if it is of no kind that is known.
-
-        Raises ValueError, with what was expected and found, for an object of a known kind that does not fit. The value must not
-        share memory with the object. This method may be missing: then only values of the type itself can be given in Python.
-        """
-
-    def check(self, value: Any) -> str | None:
-        """What is wrong with `value` (NaN, Inf), or None."""
-
-    def size(self, value: Any) -> int:
-        """Bytes that `value` takes in memory."""
-
-
-class FormatsCodec(Codec, Protocol):
-    """A codec that can export in several file formats."""
-
-    def in_format(self, extension: str, options: Mapping[str, Any]) -> Codec:
-        """This codec, exporting files with `extension` (in small letters, with its dot): `save: {file: "a.ext", option: value}`.
-
-        What it returns is used for `extension`, `export`, `embed` and `extract` only. Raises ValueError for an unknown extension
-        or option. Outputs of a codec without this method have the codec's own extension, and no options.
-        """
 
 
 class JSONCodec:
@@ -182,6 +125,7 @@ class Codecs:
         self._of_class: dict[type, Codec | None] = {}  # a cache for for_type
         self._stored_names: dict[int, str] = {id(_JSON): _JSON.name}  # by the codec's id
         self._by_stored_name: dict[str, Codec] = {_JSON.name: _JSON}
+        self._lists: dict[int, ListCodec] = {}  # by the id of the codec of the items
 
     def __repr__(self) -> str:
         return f"<Codecs: {', '.join(sorted({codec.name for codec, _ in self._by_type.values()}))}>"
@@ -229,8 +173,8 @@ class Codecs:
     def for_type(self, kind: Any) -> Codec | None:
         """The codec for a port type; None if its values stay in memory.
 
-        A union such as `int | str` has a codec if all its types have the same one; None beside a type has the type's. A list or
-        mapping has one if its items are stored as JSON.
+        A union such as `int | str` has a codec if all its types have the same one; None beside a type has the type's. A list has
+        one if its items have; a mapping, if they are stored as JSON.
         """
         if isinstance(kind, type) and kind in self._of_class:
             return self._of_class[kind]
@@ -249,10 +193,33 @@ class Codecs:
                 return converted
         return None
 
-    def for_value(self, value: Any) -> Codec | None:
-        """The codec for `value`; None if it has no codec. A list or mapping has one only if everything in it is plain JSON."""
+    def for_value(self, value: Any, declared: Any = None) -> Codec | None:
+        """The codec for `value`; None if it has no codec. An empty list has that of its `declared` type.
+
+        A list has one if its items have one, all the same. A mapping has one only if everything in it is plain JSON.
+        """
         codec = self.for_type(type(value)) if value is not None else _JSON
-        return None if codec is _JSON and not is_json(value) else codec
+        if type(value) is not list:
+            return None if codec is _JSON and not is_json(value) else codec
+        if not value and declared is not None and isinstance(of_type := self.for_type(declared), ListCodec):
+            return of_type
+        return _JSON if is_json(value) else self._for_items(value)
+
+    def _for_items(self, value: list[Any]) -> ListCodec | None:
+        """The codec for a list of values of one codec, some of which may be None."""
+        codecs = [self.for_value(item) for item in value if item is not None and not _is_empty(item)]
+        first = codecs[0] if codecs else None
+        if first is None or first is _JSON or any(codec is not first for codec in codecs):
+            return None
+        return self.list_of(first) if isinstance(first, ListCodec) or not any(map(_is_empty, value)) else None
+
+    def list_of(self, item: Codec) -> ListCodec:
+        """The codec of lists whose items have the codec `item`."""
+        known = self._lists.get(id(item))
+        if known is None:
+            known = self._lists[id(item)] = ListCodec(item)
+            self._stored_names[id(known)] = f"{PREFIX}{self.stored_name(item)}"
+        return known
 
     def _codec(self, port_type: PortType) -> Codec | None:
         if isinstance(port_type, Union):
@@ -261,6 +228,10 @@ class Codecs:
             return self._shared(parse(type(value)) for value in port_type.values)
         if not isinstance(port_type, Class) or not isinstance(port_type.cls, type):
             return None
+        if isinstance(port_type, List) and port_type.arguments:
+            item = self._codec(port_type.item)
+            if item is not None and item is not _JSON:
+                return self.list_of(item)
         if isinstance(port_type, List | MappingType):
             stored = (isinstance(part, AnyType) or self._codec(part) is _JSON for part in port_type.arguments)
             return self._of_base(port_type.cls) if all(stored) else None
@@ -292,7 +263,11 @@ class Codecs:
 
     def by_stored_name(self, name: str) -> Codec | None:
         """The codec that a record names; None if it is not installed, or with other code."""
-        return self._by_stored_name.get(name)
+        found = self._by_stored_name.get(name)
+        if found is None and name.startswith(PREFIX):
+            item = self.by_stored_name(name.removeprefix(PREFIX))
+            return None if item is None else self.list_of(item)
+        return found
 
     def extract(self, data: bytes, extension: str) -> Mapping[str, str]:
         """The metadata in an exported file with this extension; empty if no codec finds some. `data` may be any file."""
@@ -311,6 +286,9 @@ class Codecs:
         """The digest of a value of a registered codec. With other code of the codec, it is another one."""
         if codec is _JSON:
             return _JSON.digest(value)
+        if isinstance(codec, ListCodec):
+            items = (_JSON if item is None or _is_empty(item) else codec.item for item in value)
+            return list_digest(digests_bytes(map(self.digest, items, value)))
         return hashlib.sha256(f"{self.stored_name(codec)} {codec.digest(value)}".encode()).hexdigest()
 
     def _shared(self, port_types: Iterable[PortType]) -> Codec | None:
@@ -328,6 +306,10 @@ _CODE_LETTERS = 16  # of the hash of a plugin's code in the names of codecs
 _LONG = 1 << 64  # Python refuses to write down whole numbers that are far longer
 _JSON = JSONCodec()
 _JSON_TYPES = (bool, int, float, str, list, dict, type(None))
+
+
+def _is_empty(value: Any) -> bool:
+    return type(value) is list and not value
 
 
 def is_json(value: Any) -> bool:

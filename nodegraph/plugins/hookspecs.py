@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import click
 
     from nodegraph.plugins.backend import Backend
-    from nodegraph.plugins.codecs import Codec
+    from nodegraph.plugins.codec import Codec
 
 hookspec = pluggy.HookspecMarker("nodegraph")
 hookimpl = pluggy.HookimplMarker("nodegraph")

@@ -26,6 +26,13 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
+class PlanExtended:
+    """A value that decides what the graph consists of is known now. `plan` takes the place of the one before."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True)
 class NodeStarted:
     node: str
 
@@ -95,7 +102,18 @@ class RunFinished:
     seconds: float
 
 
-Event = RunStarted | NodeStarted | NodeProgress | NodeFinished | NodeCached | NodeFailed | Notice | OutputWritten | RunFinished
+Event = (
+    RunStarted
+    | PlanExtended
+    | NodeStarted
+    | NodeProgress
+    | NodeFinished
+    | NodeCached
+    | NodeFailed
+    | Notice
+    | OutputWritten
+    | RunFinished
+)
 
 
 class EventLog:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from nodegraph.graph.graph import ResolvedLink
 from nodegraph.run.plan import Action, Plan
@@ -16,20 +16,24 @@ from nodegraph.workflow.definitions import Link
 
 @dataclass(frozen=True, kw_only=True)
 class Explained:
-    """A node, what would happen to it, and why it would run. Nodes that are cached or pruned have no reason."""
+    """A node, what would happen to it, and why it would run. Nodes that are cached or pruned have no reason.
+
+    "undecided": a value that is not known yet decides whether the node exists, or what it receives. `reason` names the value.
+    """
 
     node: str
-    action: Action
+    action: Action | Literal["undecided"]
     reason: str = ""
 
 
 def explain(plan: Plan, earlier: Mapping[str, StoredForm]) -> list[Explained]:
     """What would happen to each node. `earlier` holds the forms of the same nodes in their last run."""
     running = set(plan.names("run"))
-    return [
+    known = [
         Explained(node=name, action=action, reason=_reason(plan, name, earlier.get(name), running) if action == "run" else "")
         for name, action in plan.actions.items()
     ]
+    return [*known, *(Explained(node=name, action="undecided", reason=reason) for name, reason in plan.undecided.items())]
 
 
 def _reason(plan: Plan, name: str, before: StoredForm | None, running: set[str]) -> str:

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.dependencies import NOTHING, joined
 from nodegraph.cache.keys import Keys
 from nodegraph.cache.results import CachedResult
-from nodegraph.cache.snapshots import Snapshot
+from nodegraph.cache.snapshots import Snapshot, digests_of_items
 from nodegraph.graph.graph import Graph, GraphNode, ResolvedLink
+from nodegraph.node_types.item_ports import is_item, list_port
 
 _NO_VALUES: Final[Mapping[str, Snapshot]] = {}
+
+
+class Carried(NamedTuple):
+    """The result of a node that ran earlier in the same run, with its values, and its content key.
+
+    `stored`: the cache has it under that key. `keyed`: it is what the key stands for. `depends`: what it depends on besides.
+    """
+
+    result: CachedResult
+    content: str | None
+    stored: bool
+    keyed: bool
+    depends: Mapping[str, str] = NOTHING
+
+
+_NONE_CARRIED: Final[Mapping[str, Carried]] = {}
 
 
 class KnownResults:
@@ -21,7 +38,8 @@ class KnownResults:
 
     `hits` are the nodes whose result is in the cache, `content` the content keys that are known. Nodes in `forced` are never
     looked up. Nodes in `untrusted` are looked up by their content key only, not by what the cache says their static key stands
-    for; if `is_checked` of their result, they are in `checked` instead of `hits`, and run.
+    for; if `is_checked` of their result, they are in `checked` instead of `hits`, and run. `carried` are results of nodes that ran
+    earlier in the same run.
     """
 
     def __init__(
@@ -33,6 +51,7 @@ class KnownResults:
         *,
         untrusted: Collection[str] = (),
         is_checked: Callable[[GraphNode, CachedResult], bool] | None = None,
+        carried: Mapping[str, Carried] = _NONE_CARRIED,
     ) -> None:
         self.graph, self.keys = graph, keys
         self.hits: dict[str, CachedResult] = {}
@@ -49,6 +68,9 @@ class KnownResults:
         self._own: dict[str, Mapping[str, str]] = {}  # what results depend on besides their keys,
         self._inputs_depend: dict[str, Mapping[str, str]] = {}  # and what they depend on because of the nodes above,
         self._depends: dict[str, Mapping[str, str]] = {}  # and both; all of them are empty if no node imports anything
+        self.carried = carried
+        for name, result in carried.items():
+            self._carry(name, result)
 
     def __repr__(self) -> str:
         return f"<KnownResults of {self.graph.workflow}: {len(self.hits)} in the cache, {len(self.content)} content keys known>"
@@ -56,7 +78,22 @@ class KnownResults:
     def digest(self, link: ResolvedLink) -> str | None:
         """The digest of the value behind a link, None if it is not known yet."""
         digests = self._digests.get(link.node)
-        return None if digests is None else digests.get(link.port)
+        if digests is None:
+            return None
+        found = digests.get(link.port)
+        return self._digest_of_item(link, digests) if found is None and is_item(link.port) else found
+
+    def _digest_of_item(self, link: ResolvedLink, digests: Mapping[str, str]) -> str | None:
+        """The digest of an item of a list that is never stored, which follows from the list's."""
+        base = list_port(link.port)
+        whole = digests.get(base, "")
+        is_from_key = whole.startswith(f"{self.content.get(link.node)}:")
+        return f"{whole}{link.port[len(base) :]}" if is_from_key else None
+
+    def has_digests(self, name: str, ports: Collection[str]) -> bool:
+        """Whether the digests of these outputs of a node are known."""
+        known = self._digests.get(name, NOTHING)
+        return all(port in known or (is_item(port) and self.digest(ResolvedLink(name, port)) is not None) for port in ports)
 
     def digests(self, name: str) -> Mapping[str, str]:
         """The known digests of a node's outputs, by port."""
@@ -66,8 +103,24 @@ class KnownResults:
         """The key to show for a node: the static key, which is the same in each run, or else the content key."""
         return self.keys.static.get(name) or self.content.get(name)
 
+    def _carry(self, name: str, carried: Carried) -> None:
+        """Note the result of a node that ran earlier in the same run."""
+        self.hits[name], self._digests[name] = carried.result, carried.result.digests
+        if carried.content is not None:
+            self.content[name] = carried.content
+        if not carried.stored:
+            self._unstored.add(name)
+        if not carried.keyed:
+            self._unkeyed.add(name)
+        if carried.depends:
+            self._note_depends(name, carried.depends, NOTHING)
+
     def find(self, name: str, ports: Collection[str]) -> bool:
         """Look a node up by its static key. True if its result is in the cache."""
+        if name in self.carried:
+            items = digests_of_items(ports, self.hits[name].in_memory, self._digests[name])
+            self._digests[name] = {**self._digests[name], **items}
+            return True
         static = self.keys.static.get(name)
         if static is None or name in self.forced or name in self._untrusted or not self.graph.nodes[name].spec.keep:
             return False
@@ -150,8 +203,9 @@ class KnownResults:
         """The key under which the cache has the value behind a link if it has it at all; None if it cannot have it."""
         if link.node not in self._unstored:
             return self.content.get(link.node)
-        digest = self.digest(link)
-        return None if digest is None else key_of_value(digest, link.port)
+        port = list_port(link.port)  # the items of a list are stored with it
+        digest = self.digest(ResolvedLink(link.node, port))
+        return None if digest is None else key_of_value(digest, port)
 
     def work_key(self, name: str) -> str | None:
         """The key of a node's unfinished work; None if no input of it is marked `Continues`, or if it has no content key."""
@@ -194,7 +248,9 @@ class KnownResults:
         return self._content_keys(name)
 
     def _known_digest(self, link: ResolvedLink) -> str:
-        return self._digests[link.node][link.port]
+        digest = self.digest(link)
+        assert digest is not None  # whoever asks for a content key has looked
+        return digest
 
     def _look_up(self, name: str, content: str, ports: Collection[str], above: Mapping[str, str] = NOTHING) -> bool:
         hit = self._cache.lookup(content, ports)

@@ -10,7 +10,7 @@ from nodegraph.cache.cache import Cache
 from nodegraph.cache.keys import Keys
 from nodegraph.errors import Problem, WorkflowError
 from nodegraph.graph.graph import Graph
-from nodegraph.run.known_results import KnownResults
+from nodegraph.run.known_results import _NONE_CARRIED, Carried, KnownResults
 from nodegraph.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -52,27 +52,42 @@ class Plan:
         keys = {name: self.known.key(name) for name in self.graph.nodes}
         return {name: key for name, key in keys.items() if key is not None}
 
+    @property
+    def undecided(self) -> Mapping[str, str]:
+        """The nodes that may be there once values are known that decide it, each with the reason why it is not known."""
+        undecided = self.graph.undecided
+        return {} if undecided is None else {name: undecided.reason(name) for name in undecided.nodes}
+
     def names(self, action: Action) -> list[str]:
         """The nodes with this action, in topological order."""
         return [name for name, planned in self.actions.items() if planned == action]
 
 
 def make_plan(
-    graph: Graph, keys: Keys, cache: Cache, force: Collection[str] = (), *, verification: Verification | None = None
+    graph: Graph,
+    keys: Keys,
+    cache: Cache,
+    force: Collection[str] = (),
+    *,
+    done: Collection[str] = (),
+    carried: Mapping[str, Carried] = _NONE_CARRIED,
+    verification: Verification | None = None,
 ) -> Plan:
     """The plan of a run.
 
-    A node in `force`, and every node below it, runs whatever the cache holds, if an output needs it. Raises WorkflowError if
-    `force` names a node that does not exist. A node in `verification` also runs, even if only nodes above an output that is in the
-    cache need it; the nodes below it are looked up once its values are known.
+    A node in `force`, and every node below it, runs whatever the cache holds, if an output needs it and it is not `done`. Raises
+    WorkflowError if `force` names a node that does not exist. A node in `verification` also runs, even if only nodes above an
+    output that is in the cache need it; the nodes below it are looked up once its values are known. `carried` are results of nodes
+    that ran earlier in the run.
     """
     known = KnownResults(
         graph,
         keys,
         cache,
-        _forced(graph, force),
+        _forced(graph, force).difference(done),
         untrusted=_with_nodes_below(graph, verification.nodes) if verification is not None else (),
         is_checked=verification.covers if verification is not None else None,
+        carried=carried,
     )
     order = list(graph.nodes)
     with cache.at_one_time():
@@ -109,6 +124,8 @@ def _forced(graph: Graph, force: Collection[str]) -> set[str]:
     """The forced nodes and every node below them. The name of a composed node means all nodes inside it."""
     if graph.composed is not None:
         force = [name for forced in force for name in (graph.composed.inside(forced) or [forced])]
+    if graph.undecided is not None:
+        force = [name for name in force if name not in graph.undecided.nodes]
     problems = [
         Problem("E120", f"force '{name}': there is no such node", None, did_you_mean(name, graph.nodes))
         for name in force

@@ -9,10 +9,10 @@ from __future__ import annotations
 import enum
 import functools
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from nodegraph.cache.snapshots import Snapshot
+from nodegraph.cache.snapshots import Snapshot, digests_of_items
 from nodegraph.cache.store.store import LostResultError, StoredValue
 from nodegraph.errors import Cancelled, NodeError, NodegraphError
 from nodegraph.gc_pause import gc_paused
@@ -31,6 +31,10 @@ Delivery = Callable[[Output, StoredValue | None, Callable[[], Snapshot]], None]
 """Receives an output, how its value is stored (None: it is not), and a function that returns a snapshot of the value."""
 
 
+Carry = Callable[[str, Outcome, Mapping[str, str], bool, Callable[[ResolvedLink], Snapshot]], None]
+"""Receives a node that ran, its outcome and digests, whether it is what its key stands for, and what returns its values."""
+
+
 class _Need(enum.IntEnum):
     """What is needed of a node."""
 
@@ -47,7 +51,8 @@ class Scheduler:
     """One pass over a plan. `deliver` is called for each output as soon as it has a value.
 
     `reports` is filled in as nodes end. With `keep_going`, a node that fails stops only the nodes below it, and its error is raised
-    at the end. With `inline`, a node that runs alone runs in the calling thread.
+    at the end. With `inline`, a node that runs alone runs in the calling thread. Nodes that have failed according to `reports` do
+    not run again; `failure` is the first of their errors. `carry` receives the result of each node that ran.
     """
 
     def __init__(
@@ -60,9 +65,12 @@ class Scheduler:
         reports: dict[str, NodeReport],
         keep_going: bool = False,
         inline: bool = True,
+        carry: Carry | None = None,
+        failure: NodegraphError | None = None,
     ) -> None:
         self.plan, self.reports, self.known = plan, reports, plan.known
         self._context, self._staff, self._deliver, self._keep_going = context, staff, deliver, keep_going
+        self._carry = carry
         self._nodes, self._needed = plan.graph.nodes, plan.needed
         self._order = {name: i for i, name in enumerate(self._nodes)}
         self._needs: dict[str, _Need] = {}
@@ -73,7 +81,7 @@ class Scheduler:
         self._settled: set[str] = set()
         self._started: set[str] = set()
         self._failed: set[str] = set()
-        self._failure: NodegraphError | None = None
+        self.failure = failure
         self._outputs: dict[str, list[Output]] = {}
         for output in plan.graph.outputs.values():
             self._outputs.setdefault(output.link.node, []).append(output)
@@ -104,13 +112,16 @@ class Scheduler:
                 self._dispatcher.stop()
         if cancel.is_set:
             raise stopped()
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
 
     def _loop(self) -> None:
         with gc_paused():
             for name in self.plan.names("pruned"):
                 self.reports.setdefault(name, NodeReport(status="pruned", key=self.known.key(name)))
+            for name in [name for name, report in self.reports.items() if report.status == "failed" and name in self._nodes]:
+                self._failed.add(name)
+                self._settle(name)
             for name in self._outputs:
                 self._need(name, _RESULT)
             self._work_agenda()
@@ -127,7 +138,7 @@ class Scheduler:
 
     @property
     def _stopping(self) -> bool:
-        return self._context.cancel.is_set or (self._failure is not None and not self._keep_going)
+        return self._context.cancel.is_set or (self.failure is not None and not self._keep_going)
 
     # --- which nodes are needed
 
@@ -160,7 +171,7 @@ class Scheduler:
             self._block(name, unknown, _DIGESTS)
         elif known.derive(name, wanted):
             self._found(name)
-        elif self._needs[name] == _DIGESTS and wanted <= known.digests(name).keys() and name not in known.checked:
+        elif self._needs[name] == _DIGESTS and name not in known.checked and known.has_digests(name, wanted):
             self._unblock(_DIGESTS, name)  # what other nodes need follows from its key, so it need not run for them
         elif self._stopping:
             return
@@ -175,7 +186,7 @@ class Scheduler:
             self._dispatcher.add(self._maker.task(name))
 
     def _has_digests(self, node: GraphNode, source: str) -> bool:
-        return {link.port for link in node.links() if link.node == source} <= self.known.digests(source).keys()
+        return self.known.has_digests(source, [link.port for link in node.links() if link.node == source])
 
     def _block(self, name: str, sources: Sequence[str], need: _Need) -> None:
         self._blocked[name] = len(sources)
@@ -231,7 +242,8 @@ class Scheduler:
     def _found(self, name: str) -> None:
         hit = self.known.hits[name]
         report = self.reports.get(name)
-        if report is None or report.content != hit.key:  # otherwise it ran in an earlier pass, with the same inputs
+        is_from_earlier_pass = name in self.known.carried or (report is not None and report.content == hit.key)
+        if not is_from_earlier_pass:
             notices = hit.computation.notices
             self.reports[name] = NodeReport(status="cached", key=self.known.key(name), content=hit.key, notices=notices)
             self._context.emit(NodeCached(name))
@@ -242,8 +254,13 @@ class Scheduler:
         self._finish(name)
 
     def _made(self, name: str, outcome: Outcome) -> None:
-        is_keyed = self.known.made(name, outcome.digests, stored=outcome.stored, depends=outcome.depends)
+        wanted = self._needed.get(name, _NO_PORTS)
+        items = digests_of_items(wanted, outcome.values, outcome.digests)  # another run may have wanted other items
+        digests = {**outcome.digests, **items} if items else outcome.digests
+        is_keyed = self.known.made(name, digests, stored=outcome.stored, depends=outcome.depends)
         self._values.add(name, outcome.values)
+        if self._carry is not None:
+            self._carry(name, outcome, digests, is_keyed, self._snapshot)
         status = self._check(outcome) if name in self.known.checked else "ran"
         self.reports[name] = NodeReport(
             status=status,
@@ -282,7 +299,7 @@ class Scheduler:
         )
         self._failed.add(name)
         self._context.emit(NodeFailed(name, failure))
-        self._failure = self._failure or failure
+        self.failure = self.failure or failure
         if self._stopping:
             self._dispatcher.withdraw()
         self._settle(name)

@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.keys import Keys
+from nodegraph.cache.results import CachedResult
 from nodegraph.cache.snapshots import Snapshot
+from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.store import LostResultError, StoredValue
-from nodegraph.errors import CacheError, Cancelled, NodegraphError
+from nodegraph.errors import CacheError, Cancelled, NodeError, NodegraphError
 from nodegraph.gc_pause import gc_paused
-from nodegraph.graph.graph import Graph, Output, ResolvedLink
-from nodegraph.run.events import Event, Notice, OutputWritten, RunFinished, RunStarted, Status
+from nodegraph.graph.expansion.undecided import known_part, next_decisions
+from nodegraph.graph.graph import Awaited, Graph, Output, ResolvedLink
+from nodegraph.run.deciding import decide, decided_value, name_of, only_deciders, with_cached_decisions
+from nodegraph.run.events import Event, Notice, OutputWritten, PlanExtended, RunFinished, RunStarted, Status
+from nodegraph.run.known_results import Carried
 from nodegraph.run.lock.facts import plain_nodes
 from nodegraph.run.outputs.names import RunFacts
 from nodegraph.run.outputs.own_files import OwnFiles
@@ -29,7 +34,7 @@ from nodegraph.run.plan import Plan, make_plan
 from nodegraph.run.record import RunRecord, provenance
 from nodegraph.run.result import NodeReport, Result
 from nodegraph.run.scheduler import Scheduler
-from nodegraph.run.tasks.task import RunContext
+from nodegraph.run.tasks.task import Outcome, RunContext
 from nodegraph.run.workers.dispatcher import Staff
 from nodegraph.settings import load_stall_seconds
 
@@ -76,19 +81,7 @@ class Session:
         if not staff.workers.shares_memory:
             self._cache = Cache(self._cache.codecs, self._cache.store)  # what other runs have in memory is of no use to workers
         self._context = replace(context, emit=self.emit, cache=self._cache)
-        self._writer = (
-            None
-            if request.out is None
-            else Writer(
-                request.out,
-                self._graph,
-                self._cache,
-                self._provenance,
-                directory=request.directory,
-                overwrite=request.overwrite,
-                own=request.own_files,
-            )
-        )
+        self._writer: Writer | None = None
         self._verification: Verification | None = None
         if request.verify > 0:
             from nodegraph.run.verification import draw_verification
@@ -97,10 +90,13 @@ class Session:
         self._plan: Plan | None = None
         self._emitting = threading.RLock()
         self._reports: dict[str, NodeReport] = {}
-        self._outputs: dict[str, list[Path]] = {} if self._writer is None else {name: [] for name in self._graph.lists}
+        self._outputs: dict[str, list[Path]] = {}
         self._items: dict[str, dict[int, list[Path]]] = {}  # of outputs that are lists
         self._notices: list[Notice] = []
         self._values: dict[ResolvedLink, Snapshot] = {}
+        self._deciding: dict[str, Snapshot | None] | None = None  # while values are computed that decide the graph: these
+        self._carried: dict[str, Carried] = {}
+        self._failure: NodegraphError | None = None
 
     def emit(self, event: Event) -> None:
         """Pass an event on. Notices are kept for the result."""
@@ -112,13 +108,13 @@ class Session:
     def execute(self, keys_of: Callable[[Graph], Keys]) -> Result:
         """Run, and write the record. Errors after the plan is made are in the result, not raised."""
         began, started = time.time(), time.perf_counter()
-        with gc_paused():
-            keys = keys_of(self._graph)
-            plan = self._plan = make_plan(self._graph, keys, self._cache, self._request.force, verification=self._verification)
+        self._keys_of = keys_of
+        plan = self._extend_plan()
         self.emit(RunStarted(self._request.run, self._graph.workflow, plan))
         if self._graph.resolved.sweep is not None:
             self.emit(Notice(None, "the section 'sweep' is ignored: a run computes the workflow once"))
         error = self._run_plan(plan, began)
+        plan = self._plan or plan
         for name, items in self._items.items():
             self._outputs[name] = [path for _, paths in sorted(items.items()) for path in paths]
         self._note_unchecked()
@@ -143,7 +139,7 @@ class Session:
             error=error,
             _values=self._values,
             _load=self._cache.load,
-            static_keys=keys.static,
+            static_keys=plan.known.keys.static,
         )
 
     def _write_record(
@@ -193,8 +189,9 @@ class Session:
     def _run_plan(self, plan: Plan, began: float) -> NodegraphError | None:
         """Run the plan. Returns what ended the run early, or None."""
         try:
-            if self._writer is not None:
-                self._writer.prepare(RunFacts(run=self._request.run, started=began, keys=plan.keys))
+            self._prepare_outputs(plan, began)
+            if next_decisions(self._graph):
+                plan = self._decide(plan, began)
             self._schedule(plan)
         except NodegraphError as error:
             return error
@@ -202,15 +199,111 @@ class Session:
             return Cancelled("the run was interrupted; what was finished is kept")
         return None
 
+    def _prepare_outputs(self, plan: Plan, began: float) -> None:
+        request = self._request
+        if request.out is None:
+            return
+        self._writer = Writer(
+            request.out,
+            self._graph,
+            self._cache,
+            self._provenance,
+            directory=request.directory,
+            overwrite=request.overwrite,
+            own=request.own_files,
+        )
+        self._writer.prepare(RunFacts(run=request.run, started=began, keys=plan.keys))
+        self._outputs.update({name: [] for name in known_part(self._graph).lists})
+
+    # --- values that decide the graph
+
+    def _extend_plan(self) -> Plan:
+        """The plan of what is known of the graph, which is built again for each value in the cache that decides it."""
+        with gc_paused():
+            self._graph, self._plan = with_cached_decisions(self._graph, self._plan_of, self._cache)
+        self.__dict__.pop("_document", None)
+        return self._plan
+
+    def _plan_of(self, graph: Graph) -> Plan:
+        done = self._done()
+        verification = None
+        if self._verification is not None:
+            self._verification = self._verification.extended(graph, self._request.verify)
+            verification = self._verification.without(done)
+        return make_plan(
+            graph,
+            self._keys_of(graph),
+            self._cache,
+            self._request.force,
+            done=done,
+            carried=self._carried,
+            verification=verification,
+        )
+
+    def _decide(self, plan: Plan, began: float) -> Plan:
+        """Compute the values that decide the graph, and build it again, until all of it is known. Returns its plan.
+
+        With `keep_going`, what depends on a value that cannot be computed is left out.
+        """
+        failed: set[Awaited] = set()
+        while decisions := next_decisions(self._graph, failed):
+            self._deciding = {name_of(decision): None for decision in decisions}
+            try:
+                self._schedule(self._plan_of(only_deciders(self._graph, decisions)))
+            except NodeError:
+                if not self._request.keep_going:
+                    raise
+            finally:  # what these values do not need may still be needed
+                self._reports = {name: report for name, report in self._reports.items() if report.status != "pruned"}
+            found, self._deciding = self._deciding, None
+            values = {}
+            for decision in decisions:
+                snapshot = found[name_of(decision)]
+                if snapshot is None:
+                    failed.add(decision.awaited)
+                else:
+                    values[decision.awaited] = decided_value(decision, snapshot)
+            if values:
+                self._graph = decide(self._graph, values)
+                plan = self._extend_plan()
+                self._prepare_outputs(plan, began)
+                self.emit(PlanExtended(plan))
+        if failed:
+            plan = self._plan = self._plan_of(known_part(self._graph))
+        self._carried = {name: carried for name, carried in self._carried.items() if name in plan.needed}
+        return plan
+
+    def _carry(
+        self, name: str, outcome: Outcome, digests: Mapping[str, str], is_keyed: bool, snapshot: Callable[[ResolvedLink], Snapshot]
+    ) -> None:
+        """Keep a result for the next plan: one that decides the graph, or that the cache does not have."""
+        assert self._deciding is not None  # only then, results are carried
+        decides = any(wanted.startswith(f"${name}.") for wanted in self._deciding)
+        if outcome.stored and not decides:
+            return
+        spec = self._graph.nodes[name].spec
+        ports = (port.name for port in spec.outputs if port.name in digests)
+        values = outcome.values or {port: snapshot(ResolvedLink(name, port)) for port in ports}
+        content = self._plan.known.content.get(name) if self._plan is not None else None
+        computation = Computation(type=spec.name, workflow=self._graph.workflow, node=name, seconds=outcome.seconds)
+        result = CachedResult(key=content or "", computation=computation, digests=digests, in_memory=values)
+        self._carried[name] = Carried(
+            result=result, content=content, stored=outcome.stored, keyed=is_keyed, depends=outcome.depends
+        )
+
+    def _done(self) -> set[str]:
+        return {name for name, report in self._reports.items() if report.status in ("ran", "verified", "differed")}
+
     def _schedule(self, plan: Plan) -> None:
         """Run the plan. If a cached value is found to be gone, plan again with what is left.
 
         Raises CacheError if the same value is gone again and again.
         """
         losses: Counter[str] = Counter()
+        self._plan = plan
         while True:
             try:
-                Scheduler(
+                scheduler = Scheduler(
                     plan=plan,
                     context=self._context,
                     staff=self._staff,
@@ -218,7 +311,13 @@ class Session:
                     reports=self._reports,
                     keep_going=self._request.keep_going,
                     inline=self._request.inline,
-                ).execute()
+                    carry=None if self._deciding is None else self._carry,
+                    failure=self._failure,
+                )
+                try:
+                    scheduler.execute()
+                finally:
+                    self._failure = scheduler.failure
             except LostResultError as error:
                 losses[str(error)] += 1
                 if losses[str(error)] > MAX_LOSSES:
@@ -226,31 +325,27 @@ class Session:
                         f"a result was computed and stored {MAX_LOSSES} times, and each time it could not be read: {error}. "
                         f"Give every worker the same cache directory, and stop other programs that remove files from it"
                     ) from error
-                done = {name for name, report in self._reports.items() if report.status in ("ran", "verified", "differed")}
-                force = [name for name in self._request.force if name not in done]
-                again = self._verification.without(done) if self._verification is not None else None
-                plan = self._plan = make_plan(self._graph, plan.known.keys, self._cache, force, verification=again)
+                plan = self._plan = self._plan_of(plan.graph)
             else:
                 return
 
     def _deliver(self, output: Output, stored: StoredValue | None, snapshot: Callable[[], Snapshot]) -> None:
         """Write an output, and keep its value for the result if it is not stored."""
+        if self._deciding is not None:
+            self._deciding[output.name] = snapshot()
+            return
         self._values.pop(output.link, None)  # of an earlier pass, whose inputs may have been others
         if stored is None:
             self._values[output.link] = snapshot()
 
-        def value() -> Any:
-            return snapshot().open()
-
         if self._writer is None:
             return
         is_declared = output.name in self._graph.resolved.outputs
-        if stored is None and not is_declared and self._cache.codec(value()) is None:
-            message = f"target '{output.name}' is {type(value()).__name__}, which cannot be written to a file"
+        if stored is None and not is_declared and self._cache.codec(snapshot().open()) is None:
+            message = f"target '{output.name}' is {type(snapshot().open()).__name__}, which cannot be written to a file"
             self.emit(Notice(output.link.node, message))
             return
-        digest = stored.digest if stored is not None else snapshot().digest
-        paths = self._outputs[output.name] = self._writer.write(output, digest, stored, value)
+        paths = self._outputs[output.name] = self._writer.write(output, stored, snapshot)
         if output.index is not None:
             items = self._items.setdefault(output.name, {})
             items[output.index] = paths
@@ -298,7 +393,7 @@ def execute(request: RunRequest, context: RunContext, staff: Staff, keys_of: Cal
     seconds = load_stall_seconds()
     watching: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if seconds is not None:
-        from nodegraph.run.stall import StallWatch
+        from nodegraph.run.workers.stall import StallWatch
 
         watch = StallWatch(request.run, seconds)
         context, watching = replace(context, emit=watch.noting(context.emit)), watch.watching()

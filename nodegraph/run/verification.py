@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from nodegraph.cache.results import CachedResult
@@ -16,10 +16,14 @@ _DIGITS = 16
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Verification:
-    """The nodes whose results a run computes again if they are in the cache. `machine` is the kind of machine that it runs on."""
+    """The nodes whose results a run computes again if they are in the cache. `machine` is the kind of machine that it runs on.
+
+    They were drawn from the nodes in `known`.
+    """
 
     nodes: frozenset[str] = frozenset()
     machine: str = ""
+    known: frozenset[str] = frozenset()
 
     def covers(self, node: GraphNode, hit: CachedResult) -> bool:
         """Whether a result in the cache has to be computed again."""
@@ -29,9 +33,16 @@ class Verification:
         """Whether the result of a numeric node comes from another kind of machine, where it may be rounded in another way."""
         return node.spec.numeric and hit.computation.machine != self.machine
 
+    def extended(self, graph: Graph, share: float) -> Verification:
+        """The same with those of the nodes of `graph` that are drawn now, since they were not there before."""
+        new = [name for name in graph.nodes if name not in self.known]
+        if not new:
+            return self
+        return Verification(nodes=self.nodes | draw(new, share), machine=self.machine, known=self.known.union(new))
+
     def without(self, done: Collection[str]) -> Verification:
         """The same without the nodes that are done."""
-        return Verification(nodes=self.nodes.difference(done), machine=self.machine)
+        return replace(self, nodes=self.nodes.difference(done))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +85,19 @@ class WrongResult:
         return asdict(self)
 
 
-def draw(graph: Graph, share: float) -> frozenset[str]:
+def draw(names: Iterable[str], share: float) -> frozenset[str]:
     """The nodes whose results a run checks: each one is drawn with probability `share`."""
     if share <= 0:
         return frozenset()
     import random  # a run that checks nothing does not need it
 
     generator = random.Random()
-    return frozenset(name for name in graph.nodes if share >= 1 or generator.random() < share)
+    return frozenset(name for name in names if share >= 1 or generator.random() < share)
 
 
 def draw_verification(graph: Graph, share: float, machine: str) -> Verification:
     """What a run on `machine` checks."""
-    return Verification(nodes=draw(graph, share), machine=machine)
+    return Verification(machine=machine).extended(graph, share)
 
 
 def checkable(hit: CachedResult) -> dict[str, str]:

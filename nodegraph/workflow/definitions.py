@@ -55,7 +55,8 @@ class Link:
     port: str | None = None
 
     def __repr__(self) -> str:
-        return f"${self.node}.{self.port}" if self.port else f"${self.node}"
+        dot = "" if not self.port or self.port.startswith("[") else "."  # `[2]` is an item of the only output
+        return f"${self.node}{dot}{self.port or ''}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,6 +84,22 @@ def references(value: Any) -> Iterator[Link | ParamRef]:
             yield from references(item)
     elif isinstance(value, Wrapped):
         yield from references(value.value)
+
+
+def has_wrapped(value: Any) -> bool:
+    """Whether something in a list or mapping is wrapped."""
+    if isinstance(value, list | dict):
+        return any(map(has_wrapped, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, Wrapped)
+
+
+def unwrapped(value: Any) -> Any:
+    """A value without what is remembered about it."""
+    while isinstance(value, Wrapped):
+        value = value.value
+    if isinstance(value, list):
+        return [unwrapped(item) for item in value]
+    return {key: unwrapped(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def is_workflow(use: str) -> bool:

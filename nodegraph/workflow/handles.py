@@ -45,8 +45,8 @@ def link_of(handle: Handle) -> Link:
     return Link(handle._node, handle._port if isinstance(handle, PortHandle) else None)
 
 
-class WorkflowHandle(NodeHandle):
-    """A sub-workflow that was added. Its attributes are its outputs; another name raises AttributeError."""
+class CheckedHandle(NodeHandle):
+    """A node whose outputs are known. They are its attributes; another name raises AttributeError."""
 
     __slots__ = ("_outputs",)
 

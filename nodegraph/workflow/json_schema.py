@@ -103,7 +103,7 @@ def _composed() -> Schema:
         "type": "object",
         "minProperties": 1,
         "propertyNames": names,
-        "description": "The lists to map the node over, by input.",
+        "description": "By input: the list to map the node over, or a link to one.",
     }
     times = {"type": ["integer", "string"], "minimum": 1, "maximum": 1000}
     repeat = {

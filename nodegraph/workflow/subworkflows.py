@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -36,13 +36,19 @@ class Source:
         return frozenset(node.name for node in self.document.nodes.values() if is_composed(node))
 
 
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What was read: files by their real paths, and the workflows inside files by the id of their document."""
+
+    files: dict[str, Source] = field(default_factory=dict)
+    named: dict[int, Source] = field(default_factory=dict)
+
+
 class SourceReader:
     """Reads each file once, so that all its uses see the same content. Mistakes in the form of files are added to `problems`."""
 
-    def __init__(self, problems: list[Problem]) -> None:
-        self._problems = problems
-        self._files: dict[str, Source] = {}  # by the real path
-        self._named: dict[int, Source] = {}  # by the document's id
+    def __init__(self, problems: list[Problem], sources: Sources) -> None:
+        self._problems, self._files, self._named = problems, sources.files, sources.named
 
     def folders(self) -> set[Path]:
         """The folders that relative paths in the workflows start from."""

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from nodegraph.errors import Location, Problem
-from nodegraph.node_types.spec import MISSING
+from nodegraph.errors import Location, Problem, WorkflowError
+from nodegraph.node_types.spec import MISSING, NodeSpec
 from nodegraph.text import described, did_you_mean, either, relative_path
 from nodegraph.workflow.definitions import (
     EACH,
@@ -19,17 +19,23 @@ from nodegraph.workflow.definitions import (
     NAME_RULE,
     PARAMS,
     RESERVED_INPUTS,
+    SWITCH,
     Document,
     Link,
     NodeDef,
     OutputDef,
     ParamDef,
     ParamRef,
+    is_composed,
     read_save,
     references,
 )
-from nodegraph.workflow.handles import Handle, NodeHandle, Outputs, Params, PortHandle, WorkflowHandle, link_of
+from nodegraph.workflow.handles import CheckedHandle, Handle, NodeHandle, Outputs, Params, PortHandle, link_of
 from nodegraph.workflow.recorded import RecordedFiles
+from nodegraph.workflow.text_file import decode, read_bytes
+
+if TYPE_CHECKING:
+    from nodegraph.plugins.manager import Plugins
 
 _MOST_USERS: Final = 4  # that a message lists
 
@@ -41,17 +47,25 @@ class Workflow(Document):
     `workflow["node"]` and `workflow["node.port"]` are handles of nodes, also of those that were read from a file. A call that
     raises leaves the workflow unchanged.
 
+    With `plugins`, as `Engine.workflow` gives them, an unknown node type, input or port fails at the line that names it. Without
+    them, the engine reports it, with that line, when it checks the workflow.
+
     A name that is taken is an error. In an interactive session and in a notebook it is replaced instead, so that a cell can run
     again.
     """
 
-    def __init__(self, name: str = "workflow", description: str = "", *, base: Path | None = None) -> None:
+    def __init__(
+        self, name: str = "workflow", description: str = "", *, base: Path | None = None, plugins: Plugins | None = None
+    ) -> None:
         super().__init__(name, description)
+        self._plugins = plugins
         self.base = Path.cwd() if base is None else base
         self.file: Path | None = None
         self.recorded: RecordedFiles | None = None
         self.params: Params = Params()
         self.outputs: Outputs = Outputs(self)
+        self._text: str | None = None  # that it was read from,
+        self._file_name = name  # and its name unless the text gives another
 
     def __repr__(self) -> str:
         sizes = (("node", self.nodes), ("param", self.params), ("output", self.outputs))
@@ -71,19 +85,47 @@ class Workflow(Document):
         if node not in self.nodes:
             hint = did_you_mean(node, self.nodes) or f"Its nodes are {', '.join(self.nodes)}"
             raise KeyError(f"the workflow has no node '{node}'. {hint}")
-        return PortHandle(self, node, port) if port else NodeHandle(self, node)
+        handle = self._handle(node)
+        try:
+            return getattr(handle, port) if port else handle
+        except AttributeError as error:
+            raise KeyError(str(error)) from None
+
+    def _handle(self, node: str) -> NodeHandle:
+        """The handle of a node, which checks the names of ports if the node's type is known."""
+        type = self.nodes[node].type
+        if self._plugins is None or type not in self._plugins.nodes:
+            return NodeHandle(self, node)
+        return CheckedHandle(self, node, [port.name for port in self._plugins.nodes.get(type).value.outputs])
 
     def add(self, type: str, /, *, name: str | None = None, **inputs: Any) -> NodeHandle:
         """Add a node of `type`. An input is a literal, a handle of another node, a param, or a list or mapping of these.
 
         Without `name`, its name is made from its type. Raises ValueError if the name is taken or not valid, or if a handle belongs
-        to another workflow or to a node that was removed.
+        to another workflow or to a node that was removed; and if the workflow knows the node types, for an unknown type or input.
         """
+        spec = self._spec(type, inputs)
         name = self._free_name(type) if name is None else _checked_name("node", name, (*_taken(self.nodes), PARAMS))
         self.nodes[name] = NodeDef(name, type, self._inputs(inputs), where=_calling_line())
-        return NodeHandle(self, name)
+        return NodeHandle(self, name) if spec is None else CheckedHandle(self, name, [port.name for port in spec.outputs])
 
-    def use(self, workflow: Workflow | Path | str, /, *, name: str | None = None, **inputs: Any) -> WorkflowHandle:
+    def _spec(self, type: str, inputs: Mapping[str, Any]) -> NodeSpec | None:
+        """The node type; None if the workflow does not know the types, or for a `Switch`. Raises ValueError."""
+        if self._plugins is None or type == SWITCH:
+            return None
+        types = self._plugins.nodes
+        if type not in types:
+            raise ValueError(f"there is no node type '{type}'. {types.suggest(type)}{self._plugins.why_broken()}".rstrip())
+        spec: NodeSpec = types.get(type).value
+        lists = inputs.get(EACH)
+        for input in (*inputs, *(lists if isinstance(lists, dict) else ())):
+            if input not in RESERVED_INPUTS and spec.input(input) is None:
+                names = [port.name for port in spec.inputs]
+                listed = f"Its inputs are {', '.join(names)}" if names else "It has no inputs"
+                raise ValueError(f"{type} has no input '{input}'. {did_you_mean(input, names) or listed}")
+        return spec
+
+    def use(self, workflow: Workflow | Path | str, /, *, name: str | None = None, **inputs: Any) -> CheckedHandle:
         """Use another workflow, or the workflow in a file, as a node: its params are the inputs, its outputs those of the handle.
 
         `each={"input": [...]}` maps it over lists, and `repeat={"times": 3, "carry": {"input": "output"}}` runs it several times.
@@ -106,19 +148,20 @@ class Workflow(Document):
         name = self._free_name(inner.name) if name is None else _checked_name("node", name, taken)
         node = NodeDef(name, self._use_of(inner, workflow), self._inputs(inputs), where=_calling_line())
         self.nodes[name] = node
-        return WorkflowHandle(self, name, inner.outputs)
+        return CheckedHandle(self, name, inner.outputs)
 
     def with_(self, values: Mapping[str, Any]) -> Workflow:
         """A copy in which params ("seed") and inputs of nodes ("sampled.steps", "sampled.options.eta") have other values.
 
         Raises ValueError, with a suggestion, for a name that is neither.
         """
-        changed = Workflow(self.name, self.description, base=self.base)
+        changed = Workflow(self.name, self.description, base=self.base, plugins=self._plugins)
         changed.params.update(self.params)
         changed.nodes = dict(self.nodes)
         changed.outputs.update(self.outputs)
         changed.workflows, changed.sweep, changed.unread = dict(self.workflows), self.sweep, set(self.unread)
         changed.file, changed.recorded, changed.values = self.file, self.recorded, dict(self.values)
+        changed._text, changed._file_name = self._text, self._file_name
         where = _calling_line()
         for name, value in values.items():
             node, _, rest = name.partition(".")
@@ -159,6 +202,8 @@ class Workflow(Document):
         ValueError as `add` does.
         """
         before = self._node(node)
+        if type is not None or not is_composed(before):
+            self._spec(before.type if type is None else type, inputs)
         new_inputs = self._inputs(inputs)
         if type is None:
             where = _calling_line()
@@ -167,7 +212,7 @@ class Workflow(Document):
         else:
             changed = NodeDef(before.name, type, new_inputs, where=_calling_line())
         self.nodes[before.name] = changed
-        return NodeHandle(self, before.name)
+        return self._handle(before.name)
 
     def remove(self, node: NodeHandle | str) -> None:
         """Remove a node, by its handle or name.
@@ -236,7 +281,10 @@ class Workflow(Document):
         from nodegraph.workflow import document  # imports yaml, which `import nodegraph` does not need
 
         path = Path(path)
-        workflow = cls._of(document.read(path), path.resolve().parent)
+        file = relative_path(path)
+        text = decode(read_bytes(path), file)
+        content = document.parse(text, file=file, name=path.stem)
+        workflow = cls._of(content, path.resolve().parent, text=text, file_name=path.stem)
         workflow.file = path.absolute()
         return workflow
 
@@ -245,16 +293,38 @@ class Workflow(Document):
         """Read YAML text. Error messages call it `file`. Raises WorkflowError with every mistake in its form."""
         from nodegraph.workflow import document
 
-        return cls._of(document.parse(text, file=file), base)
+        return cls._of(document.parse(text, file=file), base, text=text)
 
     def dump(self) -> str:
         """The workflow as YAML: reading it gives the same workflow.
 
-        Raises WorkflowError with every value that YAML cannot hold, such as an object given in Python.
+        If it was read from text and only values have changed, comments, order and style of that text stay. Raises WorkflowError
+        with every value that YAML cannot hold, such as an object given in Python.
         """
         from nodegraph.workflow.dump import dump
 
-        return dump(self)
+        text = dump(self)
+        return text if self._text is None else self._in_style(self._text, text)
+
+    def _in_style(self, before: str, after: str) -> str:
+        """What `dump` writes (`after`), in the style of the text that the workflow was read from, if that is possible."""
+        from nodegraph.workflow.dump import dump
+        from nodegraph.workflow.patch import patched
+
+        changed = patched(before, dump(self._read(before)), after)
+        if changed is None:
+            return after
+        try:
+            same = dump(self._read(changed)) == after
+        except WorkflowError:
+            return after
+        return changed if same else after
+
+    def _read(self, text: str) -> Document:
+        """The workflow in `text`, which is called as this one if it has no name."""
+        from nodegraph.workflow import document
+
+        return document.parse(text, name=self._file_name)
 
     @classmethod
     def parse_parts(cls, text: str, *, file: str, name: str, base: Path) -> tuple[Workflow, list[Problem]]:
@@ -262,11 +332,12 @@ class Workflow(Document):
         from nodegraph.workflow import document
 
         parts, problems = document.parse_parts(text, file=file, name=name)
-        return cls._of(parts, base), problems
+        return cls._of(parts, base, text=text, file_name=name), problems
 
     @classmethod
-    def _of(cls, document: Document, base: Path | None) -> Workflow:
+    def _of(cls, document: Document, base: Path | None, *, text: str, file_name: str = "workflow") -> Workflow:
         workflow = cls(document.name, document.description, base=base)
+        workflow._text, workflow._file_name = text, file_name
         workflow.params.update(document.params)
         workflow.nodes = document.nodes
         workflow.outputs.update(document.outputs)

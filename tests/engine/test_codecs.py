@@ -140,11 +140,18 @@ def test_plain_types_use_json(codecs, kind):
     assert codecs.for_type(kind) is codecs.by_name("json")
 
 
-@pytest.mark.parametrize(
-    "kind", [Any, object, bytes, set, list[bytes], list[Pot], dict[str, Pot], int | bytes, Pot | int, list[Pot] | None]
-)
+@pytest.mark.parametrize("kind", [Any, object, bytes, set, list[bytes], dict[str, Pot], int | bytes, Pot | int, list[Pot | int]])
 def test_other_types_have_no_codec(codecs, kind):
     assert codecs.for_type(kind) is None
+
+
+@pytest.mark.parametrize("kind", [list[Pot], list[Pot | None], list[Pot] | None])
+def test_a_list_has_the_codec_of_its_items(codecs, kind):
+    codec = codecs.for_type(kind)
+    assert (codec.name, codec.extension) == ("list of pot", codecs.by_name("pot").extension)
+    assert codecs.for_type(list[kind]).item is codec
+    assert codecs.by_stored_name(codecs.stored_name(codec)) is codec
+    assert codecs.by_stored_name("list of nothing 0123456789abcdef") is None
 
 
 def test_codec_serves_a_type_and_its_subtypes(codecs):

@@ -571,7 +571,6 @@ def test_mistakes_in_switch(write, problems):
           f: {use: Repeat, text: $e}
           g: {use: Switch, on: x, case: {}, cases: {x: a}}
           h: {use: CountItems, items: [$e.port]}
-          i: {use: Switch, on: $f, cases: {x: a}}
         outputs: {o: {from: $e}}
         """
     )
@@ -586,9 +585,4 @@ def test_mistakes_in_switch(write, problems):
         "main.yaml:9:34 [E110] case 'y' of node 'e', 'text' of node 'f': expected text, found 5. Put it in quotes.",
         "main.yaml:11:27 [E104] Switch has no input 'case' (node 'g'). Did you mean 'cases'?",
         "main.yaml:12:31 [E107] a Switch has one output, which is called 'output', and no 'port' (node 'e'). Write '$e'.",
-        (
-            "main.yaml:13:24 [E119] 'on' of node 'i' is $f, and there is no such case. It must be known before the run: "
-            "use a value or "
-            "a param."
-        ),
     ]

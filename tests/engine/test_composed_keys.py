@@ -151,3 +151,36 @@ def test_expansion_means_what_a_hand_written_graph_means(engine, pairs, start, t
 
 def _parsed(document: dict[str, Any], base: Path | None = None) -> Workflow:
     return Workflow.parse(json.dumps({"nodegraph": 1, **document}), base=base)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(n=st.integers(0, 4), start=st.integers(-3, 3), rows=st.integers(0, 3), case=st.sampled_from(["plus", "fixed"]))
+def test_lists_and_cases_that_nodes_make_mean_what_those_in_the_file_mean(engine, n, start, rows, case):
+    def workflow(numbers: Any, table: Any, mode: Any) -> Workflow:
+        nodes = {
+            "numbers": {"use": "Count", "n": n, "start": start},
+            "table": {"use": "Rows", "n": rows, "length": 2},
+            "mode": {"use": "Decide", "text": case},
+            "plus": {"use": "Plus", "b": 0.5, "each": {"a": numbers}},
+            "chosen": {"use": "Switch", "on": mode, "cases": {"plus": "$plus", "fixed": [1.0, "$one"]}},
+            "one": {"use": "Number", "value": 1},
+            "again": {"use": "Plus", "each": {"a": "$chosen"}},
+            "total": {"use": "Total", "values": "$again"},
+            "row": {"use": "#row", "each": {"row": table}},
+            "rows": {"use": "Total", "values": "$row.total"},
+        }
+        inner = {
+            "params": {"row": {"type": "list[int]"}},
+            "nodes": {"each": {"use": "Plus", "each": {"a": "$params.row"}}, "total": {"use": "Total", "values": "$each"}},
+            "outputs": {"total": {"from": "$total"}},
+        }
+        outputs = {"again": {"from": "$again"}, "total": {"from": "$total"}, "rows": {"from": "$rows"}}
+        return _parsed({"nodes": nodes, "outputs": outputs, "workflows": {"row": inner}})
+
+    made = Engine(cache_dir=None, plugins=engine.plugins).run(workflow("$numbers", "$table", "$mode"))
+    in_file = workflow([*range(start, start + n)], [[10 * row, 10 * row + 1] for row in range(rows)], case)
+    written = Engine(cache_dir=None, plugins=engine.plugins).run(in_file)
+    assert all(made[name] == written[name] for name in ("again", "total", "rows"))
+    contents = [{name: report.content for name, report in result.nodes.items()} for result in (made, written)]
+    names = [name for name in contents[1] if name.startswith(("again", "total", "rows", "row")) and "each" not in name]
+    assert [contents[0][name] for name in names] == [contents[1][name] for name in names]

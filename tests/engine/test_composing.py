@@ -84,3 +84,29 @@ def test_with_is_a_changed_copy(engine, upper):
     assert w.nodes["loud"].inputs["steps"] == 1
     with pytest.raises(ValueError, match=re.escape("the workflow has no param or input 'txt'. Did you mean 'text'?")):
         w.with_({"txt": 1})
+
+
+def test_a_workflow_of_an_engine_knows_the_node_types(engine):
+    w = engine.workflow("main")
+    with pytest.raises(ValueError, match=r"there is no node type 'Repaet'. Did you mean 'Repeat'\?"):
+        w.add("Repaet", text="x")
+    with pytest.raises(ValueError, match=r"Repeat has no input 'tmes'. Did you mean 'times'\?"):
+        w.add("Repeat", text="x", tmes=3)
+    with pytest.raises(ValueError, match=r"Repeat has no input 'txt'. Did you mean 'text'\?"):
+        w.add("Repeat", each={"txt": ["x"]})
+    assert not w.nodes
+    halves = w.add("Split", name="halves", text="abcd")
+    with pytest.raises(AttributeError, match=r"node 'halves' has no output 'lft'. Did you mean 'left'\?"):
+        halves.lft  # noqa: B018
+    with pytest.raises(KeyError, match=r"has no output 'rigth'. Did you mean 'right'\?"):
+        w["halves.rigth"]
+    with pytest.raises(AttributeError, match="the workflow has no param 'sede'"):
+        w.params.sede  # noqa: B018
+    with pytest.raises(ValueError, match="Repeat has no input 'txt'"):
+        w.replace(halves, "Repeat", txt="x")
+    with pytest.raises(ValueError, match="Split has no input 'txt'"):
+        w.replace("halves", txt="x")
+    chosen = w.add("Switch", on="a", cases={"a": halves.left, "b": w["halves.right"]})
+    w.output("o", w.add("Repeat", text=chosen))
+    assert engine.run(w.with_({"repeat.times": 3}))["o"] == "ababab"
+    assert w.with_({})["halves.left"]._port == "left"

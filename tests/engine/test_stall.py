@@ -10,7 +10,7 @@ import pytest
 
 from nodegraph import Engine, Workflow
 from nodegraph.errors import SettingsError
-from nodegraph.run.stall import StallWatch
+from nodegraph.run.workers.stall import StallWatch
 
 
 def waiting(stubs: types.ModuleType) -> Workflow:

@@ -29,7 +29,7 @@ from nodegraph.cli.tables import aligned
 from nodegraph.cli.workflows.notes import print_not_fetched
 from nodegraph.terminal import echo, echo_json
 
-_ACTIONS = {"run": "would run", "cached": "is cached", "pruned": "is not needed"}
+_ACTIONS = {"run": "would run", "cached": "is cached", "pruned": "is not needed", "undecided": "is not known yet"}
 
 
 @click.command(

@@ -107,7 +107,7 @@ def as_text(graph: Graph) -> Iterator[str]:
 
 def as_object(graph: Graph) -> dict[str, Any]:
     """The graph for `--json`: links are text such as `$node.port`; a node has only the inputs that the workflow gives it."""
-    from nodegraph.workflow.definitions import written_save
+    from nodegraph.workflow.definitions import unwrapped, written_save
 
     workflow, definitions = graph.resolved, _definitions(graph)
     return {
@@ -167,17 +167,6 @@ def _definitions(graph: Graph) -> Mapping[str, NodeDef]:
     return graph.resolved.nodes if graph.composed is None else graph.composed.nodes
 
 
-def unwrapped(value: Any) -> Any:
-    """A value without what is remembered about it."""
-    from nodegraph.workflow.definitions import Wrapped
-
-    while isinstance(value, Wrapped):
-        value = value.value
-    if isinstance(value, list):
-        return [unwrapped(item) for item in value]
-    return {key: unwrapped(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
 def _section(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """A title and aligned rows below it; nothing if there are no rows."""
     if rows:
@@ -186,6 +175,8 @@ def _section(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _inputs(node: NodeDef) -> str:
+    from nodegraph.workflow.definitions import unwrapped
+
     return ", ".join(f"{name}: {_short(unwrapped(value))}" for name, value in node.inputs.items())
 
 

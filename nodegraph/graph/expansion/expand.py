@@ -11,11 +11,13 @@ from dataclasses import replace
 from typing import Any, Final
 
 from nodegraph.errors import Problem, WorkflowError
+from nodegraph.graph.expansion.decided import Decided
 from nodegraph.graph.expansion.flat import FlatDocument
 from nodegraph.graph.expansion.names import matches
 from nodegraph.graph.expansion.outside import OverridesByNode
 from nodegraph.graph.expansion.scopes import PlainItem, Scope, Use, WorkflowItem
 from nodegraph.graph.expansion.uses import UseMaker
+from nodegraph.graph.graph import Awaited
 from nodegraph.graph.overrides import InputValue, Override
 from nodegraph.text import did_you_mean
 from nodegraph.workflow.definitions import Link, NodeDef, references
@@ -33,11 +35,11 @@ class Expansion:
     WorkflowError if the workflow stands for too many nodes.
     """
 
-    def __init__(self, workflow: Workflow, overrides: Sequence[Override], problems: list[Problem]) -> None:
+    def __init__(self, workflow: Workflow, overrides: Sequence[Override], decided: Decided, problems: list[Problem]) -> None:
         self.flat = FlatDocument(workflow.name)
         self._problems, self._count = problems, 0
         by_node = OverridesByNode(overrides)
-        self._maker = UseMaker(self.flat, by_node, _params(workflow, overrides), problems)
+        self._maker = UseMaker(self.flat, by_node, _params(workflow, overrides), decided=decided, problems=problems)
         self.reader = self._maker.reader
         source = Source(name=_file(workflow), document=workflow, base=workflow.base, named=workflow.workflows)
         self.top = Scope(source=source, owner="", prefix="", received={}, trail=(source.name,), is_first=True)
@@ -57,8 +59,9 @@ class Expansion:
         return found if found and node not in self.flat.nodes else None
 
     def sizes(self) -> dict[str, int]:
-        """The number of items of each node of the workflow itself that has `each`."""
-        return {name: len(use.items) for name, use in self.top.uses.items() if use is not None and use.is_list}
+        """The number of items of each node of the workflow itself that has `each`, if it is known."""
+        uses = self.top.uses.items()
+        return {name: len(use.items) for name, use in uses if use is not None and use.is_list and not use.waits}
 
     def _flatten(self, workflow: Workflow) -> None:
         self.flat.params = dict(workflow.params)
@@ -110,13 +113,16 @@ class Expansion:
                     else:
                         inputs[input] = received
                 node = use.node
-                self._add(scope, NodeDef(item.name, node.type, inputs, where=node.where, locations=node.locations))
+                definition = NodeDef(item.name, node.type, inputs, where=node.where, locations=node.locations)
+                self._add(scope, definition, waits=scope.waits or use.waits)
         if not use.items and use.node.type[0] not in "#./":
             self.flat.unused.append(use.node)
 
-    def _add(self, scope: Scope, node: NodeDef) -> None:
+    def _add(self, scope: Scope, node: NodeDef, *, waits: tuple[Awaited, ...] = ()) -> None:
         self._add_to_count()
         self.flat.nodes[node.name] = node
+        if waits or scope.waits:
+            self.flat.undecided[node.name] = waits or scope.waits
         if scope.source.base is not self.top.source.base:
             self.flat.bases[node.name] = scope.source.base
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.errors import Location
+from nodegraph.graph.graph import Awaited, Limit
 from nodegraph.graph.overrides import InputValue
 from nodegraph.workflow.definitions import Document, NodeDef, ParamDef, Wrapped
 
@@ -20,6 +21,37 @@ class Chosen(Wrapped):
 
     def __repr__(self) -> str:
         return repr(self.value)
+
+
+@dataclass(frozen=True, eq=False)
+class Unknown(Wrapped):
+    """An example of a value that is not known before what it `waits` for is."""
+
+    value: Any
+    waits: tuple[Awaited, ...]
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+@dataclass(frozen=True, eq=False)
+class Limited(Wrapped):
+    """A linked value that a param with a range receives."""
+
+    value: Any
+    limit: Limit
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decider:
+    """A value that decides what the workflow stands for: the length of a list, or what is at `on`. `user` needs it."""
+
+    awaited: Awaited
+    user: str
+    where: Location | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,6 +70,8 @@ class FlatDocument(Document):
     a param and the one that it takes its value from. Relative paths in a node start from its folder in `bases`. `outputs_of` holds
     the values of outputs that come from composed nodes. `borders`, `switches` and `unused` (nodes that map an empty list) have to
     be checked although nothing may use them. `changed` are the values of inputs of composed nodes that were given from outside.
+    `deciders` are values that are not known and decide what the workflow stands for; `undecided` are the nodes that are examples of
+    what that may be, with what they wait for.
     """
 
     def __init__(self, name: str) -> None:
@@ -50,6 +84,8 @@ class FlatDocument(Document):
         self.switches: list[tuple[NodeDef, Chosen]] = []
         self.unused: list[NodeDef] = []
         self.changed: dict[tuple[str, str], Any] = {}
+        self.deciders: dict[Awaited, Decider] = {}
+        self.undecided: dict[str, tuple[Awaited, ...]] = {}
 
 
 def location(node: NodeDef, input: str) -> Location | None:

@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-_INDEX: Final = re.compile(r"\[\d+\]")
+UNKNOWN: Final = "[?]"
+"""What the name of an item has instead of its index while the number of items is not known."""
+
+_INDEX: Final = re.compile(r"\[(?:\d+|\?)\]")
 
 
 def without_indexes(name: str) -> str:
@@ -24,9 +27,13 @@ def contains(pattern: str, name: str) -> bool:
     parts, others = pattern.split("/"), name.split("/")
     if len(parts) > len(others):
         return False
-    return all(
-        part == other or ("[" not in part and part == without_indexes(other)) for part, other in zip(parts, others, strict=False)
-    )
+    return all(map(_means, parts, others))
+
+
+def _means(part: str, other: str) -> bool:
+    if part == other:
+        return True
+    return without_indexes(part) == without_indexes(other) and ("[" not in part or UNKNOWN in other)
 
 
 def nodes_inside(pattern: str, names: Iterable[str]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from nodegraph.graph.graph import Awaited
 from nodegraph.graph.overrides import InputValue
 from nodegraph.workflow.definitions import NodeDef
 from nodegraph.workflow.subworkflows import Source
@@ -19,7 +20,7 @@ class Scope:
     """A workflow at one place of its use. `owner` is the full name of the node that uses it, "" for the workflow itself.
 
     `received` are the values of its params, `trail` the names of the workflows around it, and `is_first` says that it is no later
-    item or repetition, whose mistakes would be the same again.
+    item or repetition, whose mistakes would be the same again. `waits` is what decides whether it exists, if that is not known.
     """
 
     source: Source
@@ -29,6 +30,7 @@ class Scope:
     trail: tuple[str, ...]
     is_first: bool
     definition: NodeDef | None = None
+    waits: tuple[Awaited, ...] = ()
     uses: dict[str, Use | None] = field(default_factory=dict)
 
 
@@ -59,9 +61,13 @@ Item: TypeAlias = PlainItem | WorkflowItem | SwitchItem
 
 @dataclass(kw_only=True, eq=False, slots=True)
 class Use:
-    """A composed node. With `each`, `is_list` is true, and there may be any number of items."""
+    """A composed node. With `each`, `is_list` is true, and there may be any number of items.
+
+    If it is not known how many there are, the items are only examples, and `waits` is what decides that.
+    """
 
     node: NodeDef
     name: str
     items: list[Item]
     is_list: bool
+    waits: tuple[Awaited, ...] = ()

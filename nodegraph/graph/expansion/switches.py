@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from nodegraph.errors import Location, Problem
-from nodegraph.graph.expansion.flat import Chosen, FlatDocument
+from nodegraph.graph.expansion.flat import Chosen, Decider, FlatDocument, Unknown
 from nodegraph.graph.expansion.scopes import Given, SwitchItem
 from nodegraph.graph.expansion.values import Values, as_case, evaluated, is_linked
+from nodegraph.graph.graph import Awaited
 from nodegraph.graph.overrides import InputValue
 from nodegraph.text import described, did_you_mean
-from nodegraph.workflow.definitions import SWITCH, NodeDef, ParamRef
+from nodegraph.workflow.definitions import SWITCH, Link, NodeDef, ParamRef
 
 ON: Final = "on"
 SWITCH_INPUTS: Final = (ON, "cases")
@@ -25,6 +26,7 @@ class Parts:
     flat: FlatDocument
     values: Values
     problems: list[Problem]
+    decided: Mapping[Awaited, Any]
 
     def report(self, code: str, message: str, where: Location | None, hint: str = "") -> None:
         self.problems.append(Problem(code, message, where, hint))
@@ -53,12 +55,21 @@ def switch_item(node: NodeDef, name: str, received: Mapping[str, Given], parts: 
         str(case): InputValue(value=value, base=base, home=base, where=where, source=f"case '{case}' of node '{name}'")
         for case, value in cases.value.items()
     }
-    found = parts.values.known(on)
+    found, waits = parts.values.followed(on)
+    if isinstance(found.value, Link) and found.value.node not in parts.flat.unread:
+        awaited = Awaited(found.value, is_length=False)
+        if awaited in parts.decided:
+            found = replace(found, value=parts.decided[awaited])
+        elif not waits:
+            waits = (awaited,)
+            parts.flat.deciders[awaited] = Decider(awaited=awaited, user=f"'on' of node '{name}'", where=node.location(ON))
     case = as_case(found)
+    if waits and case not in values:
+        case = next(iter(values))
     if case not in values:
         hint = did_you_mean(case or "", values) or f"The cases are {', '.join(values)}."
         if is_linked(found):
-            hint = "It must be known before the run: use a value or a param."
+            hint = "Use a value, a param, or the output of a node."
         elif isinstance(found.value, ParamRef):
             hint = "There is no such param." if found.value.name not in parts.flat.unread else ""
         message = f"'on' of node '{name}' is {described(found.value)}, and there is no such case"
@@ -66,4 +77,4 @@ def switch_item(node: NodeDef, name: str, received: Mapping[str, Given], parts: 
         return None
     chosen = Chosen(values[case], tuple(value for other, value in values.items() if other != case))
     parts.flat.switches.append((NodeDef(name, SWITCH, {}, where=node.where), chosen))
-    return SwitchItem(value=chosen)
+    return SwitchItem(value=Unknown(chosen, waits) if waits else chosen)

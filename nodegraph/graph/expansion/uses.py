@@ -7,12 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from nodegraph.errors import Location, Problem
-from nodegraph.graph.expansion.flat import FlatDocument
+from nodegraph.graph.expansion.decided import Decided
+from nodegraph.graph.expansion.flat import Decider, FlatDocument
+from nodegraph.graph.expansion.lists import Lists, lists_of
+from nodegraph.graph.expansion.names import UNKNOWN
 from nodegraph.graph.expansion.outside import OverridesByNode
 from nodegraph.graph.expansion.scopes import Given, Item, PlainItem, Scope, Use, WorkflowItem
 from nodegraph.graph.expansion.switches import ON, SWITCH_INPUTS, Parts, switch_item
 from nodegraph.graph.expansion.values import Values, is_linked
+from nodegraph.graph.graph import Awaited
 from nodegraph.graph.overrides import InputValue
+from nodegraph.node_types.item_ports import item_port
 from nodegraph.text import described, did_you_mean, shortened
 from nodegraph.workflow.definitions import EACH, REPEAT, RESERVED_INPUTS, SWITCH, Link, NodeDef, ParamRef, is_workflow
 from nodegraph.workflow.document import parse_value
@@ -30,10 +35,16 @@ class UseMaker:
     """Makes the uses of composed nodes, each when it is needed first."""
 
     def __init__(
-        self, flat: FlatDocument, overrides: OverridesByNode, top: Mapping[str, InputValue], problems: list[Problem]
+        self,
+        flat: FlatDocument,
+        overrides: OverridesByNode,
+        top: Mapping[str, InputValue],
+        *,
+        decided: Decided,
+        problems: list[Problem],
     ) -> None:
-        self._flat, self._overrides, self._problems = flat, overrides, problems
-        self.reader = SourceReader(problems)
+        self._flat, self._overrides, self._problems, self._decided = flat, overrides, problems, decided.values
+        self.reader = SourceReader(problems, decided.sources)
         self._making: set[str] = set()
         self.values = Values(flat=flat, top=top, overrides=overrides, use_of=self.use, problems=problems)
 
@@ -72,18 +83,19 @@ class UseMaker:
         if EACH not in node.inputs:
             item = self._item(scope, node, name, received, source=source, is_first=scope.is_first)
             return None if item is None else Use(node=node, name=name, items=[item], is_list=False)
-        lists = self._lists(scope, node, name)
-        if lists is None:
+        found = self._lists(scope, node, name)
+        if found is None:
             return None
-        items = []
-        for index in range(len(next(iter(lists.values())))):
-            mapped: dict[str, Given] = {input: values[index] for input, values in lists.items()}
+        items, waits = [], scope.waits or found.waits
+        for index in range(found.length):
+            mapped: dict[str, Given] = {input: values[index] for input, values in found.lists.items()}
             is_first = scope.is_first and index == 0
-            item = self._item(scope, node, f"{name}[{index}]", received | mapped, source=source, is_first=is_first)
+            item_name = f"{name}{UNKNOWN}" if found.is_example else f"{name}[{index}]"
+            item = self._item(scope, node, item_name, received | mapped, source=source, is_first=is_first, waits=waits)
             if item is None:
                 return None
             items.append(item)
-        return Use(node=node, name=name, items=items, is_list=True)
+        return Use(node=node, name=name, items=items, is_list=True, waits=found.waits)
 
     def _with_overrides(self, scope: Scope, node: NodeDef, name: str) -> NodeDef | None:
         """A node with what is given from outside for its `each` and `repeat`, or for the inputs of a `Switch`."""
@@ -102,7 +114,7 @@ class UseMaker:
 
     # --- each
 
-    def _lists(self, scope: Scope, node: NodeDef, name: str) -> dict[str, Sequence[InputValue]] | None:
+    def _lists(self, scope: Scope, node: NodeDef, name: str) -> Lists | None:
         """The lists of `each`, item by item. They have the same length."""
         mapping, where = node.inputs[EACH], node.location(EACH)
         if not isinstance(mapping, dict) or not mapping:
@@ -110,6 +122,7 @@ class UseMaker:
             self._problem("E119", message, where, "Write 'each: {INPUT: [...]}'.")
             return None
         lists: dict[str, Sequence[InputValue]] = {}
+        examples: dict[str, tuple[Awaited, ...]] = {}
         for input, value in mapping.items():
             if input in node.inputs:
                 message = f"node '{name}' has '{input}' both as an input and in 'each'"
@@ -118,25 +131,40 @@ class UseMaker:
             found = self._list(scope, f"'{input}' in 'each' of node '{name}'", value, where)
             if found is None:
                 return None
-            lists[input] = found
-        lengths = {input: len(values) for input, values in lists.items()}
+            lists[input], waits = found
+            if waits:
+                examples[input] = waits
+        lengths = {input: len(values) for input, values in lists.items() if input not in examples}
         if len(set(lengths.values())) > 1:
             counts = " and ".join(f"'{input}' has {n} item{'' if n == 1 else 's'}" for input, n in lengths.items())
             self._problem("E119", f"the lists in 'each' of node '{name}' differ in length: {counts}", where, "Make them equal.")
             return None
-        return lists
+        return lists_of(lists, lengths, examples)
 
-    def _list(self, scope: Scope, what: str, value: Any, where: Location | None) -> Sequence[InputValue] | None:
+    def _list(
+        self, scope: Scope, what: str, value: Any, where: Location | None
+    ) -> tuple[Sequence[InputValue], tuple[Awaited, ...]] | None:
+        """The items of a list, and what decides which items there are, if that is not known."""
         base = scope.source.base
         placed = InputValue(value=self.values.translated(scope, value, where), base=base, home=base, where=where, source=what)
-        found = self.values.known(placed)
-        items = found.value
+        found, waits = self.values.followed(placed)
+        items, count = found.value, None
+        if isinstance(items, Link) and items.node not in self._flat.unread and self._is_node(scope, value):
+            awaited = Awaited(items, is_length=True)
+            length = self._decided.get(awaited)
+            if length is None and not waits:
+                self._flat.deciders[awaited] = Decider(awaited=awaited, user=what, where=found.where or where)
+                waits = (awaited,)
+            indexes = ["?"] if length is None else range(min(length, MOST_ITEMS + 1))
+            items, count = [Link(items.node, item_port(items.port, index)) for index in indexes], length
         try:
             items = parse_value(items) if found.text else items
         except ValueError as error:
             self._problems.append(found.problem("E110", str(error)))
             return None
         if not isinstance(items, list | tuple):
+            if waits:  # an example of what may be a list
+                return [], waits
             if isinstance(items, ParamRef):  # without a value, or unknown
                 if items.name not in self._flat.unread:
                     self._problem("E106", f"there is no param '{items.name}' ({what})", where, "Add it under 'params:'.")
@@ -144,26 +172,42 @@ class UseMaker:
                 hint = did_you_mean(value.node, scope.source.document.nodes)
                 self._problem("E106", f"there is no node '{value.node}' ({what})", where, hint)
             elif not (isinstance(items, Link) and items.node in self._flat.unread):
-                hint = "'each' takes lists that are known before the run." if is_linked(items) else "Put it in brackets."
-                self._problem("E119", f"{what}: expected a list, found {described(items)}", found.where or where, hint)
+                self._problem(
+                    "E119", f"{what}: expected a list, found {described(items)}", found.where or where, "Put it in brackets."
+                )
             return None
         if len(items) > MOST_ITEMS:
-            message = f"{what} has {len(items):,} items; at most {MOST_ITEMS:,} are supported"
+            message = f"{what} has {count or len(items):,} items; at most {MOST_ITEMS:,} are supported"
             self._problem("E119", message, found.where or where, "Use a shorter list.")
             return None
         home, at, source = found.home, found.where, found.source
-        return [
+        placed_items = [
             item if isinstance(item, InputValue) else InputValue(value=item, base=found.base, home=home, where=at, source=source)
             for item in items
         ]
+        return placed_items, waits
+
+    def _is_node(self, scope: Scope, value: Any) -> bool:
+        """Whether what the workflow writes is no link, or one to a node that exists."""
+        document = scope.source.document
+        return not isinstance(value, Link) or value.node in document.nodes or value.node in document.unread
 
     # --- items
 
     def _item(
-        self, scope: Scope, node: NodeDef, name: str, received: Mapping[str, Given], *, source: Source | None, is_first: bool
+        self,
+        scope: Scope,
+        node: NodeDef,
+        name: str,
+        received: Mapping[str, Given],
+        *,
+        source: Source | None,
+        is_first: bool,
+        waits: tuple[Awaited, ...] = (),
     ) -> Item | None:
         if node.type == SWITCH:
-            return switch_item(node, name, received, Parts(flat=self._flat, values=self.values, problems=self._problems))
+            parts = Parts(flat=self._flat, values=self.values, problems=self._problems, decided=self._decided)
+            return switch_item(node, name, received, parts)
         if source is None:
             if REPEAT in node.inputs:
                 message = f"'repeat' of node '{name}': {node.type} is a node type, and only workflows are repeated"
@@ -187,6 +231,7 @@ class UseMaker:
                 trail=(*scope.trail, source.name),
                 is_first=first,
                 definition=node,
+                waits=waits or scope.waits,
             )
 
         if REPEAT in node.inputs:

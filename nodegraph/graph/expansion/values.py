@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from nodegraph.errors import Location, Problem
-from nodegraph.graph.expansion.flat import Border, Chosen, FlatDocument, location
+from nodegraph.graph.expansion.flat import Border, Chosen, FlatDocument, Limited, Unknown, location
 from nodegraph.graph.expansion.outside import OverridesByNode
 from nodegraph.graph.expansion.scopes import Given, Item, PlainItem, Scope, SwitchItem, Use
+from nodegraph.graph.graph import Awaited, Limit
 from nodegraph.graph.overrides import InputValue
-from nodegraph.node_types.spec import MISSING, SINGLE_OUTPUT
+from nodegraph.node_types.spec import MISSING, SINGLE_OUTPUT, Range
 from nodegraph.text import did_you_mean
 from nodegraph.workflow.definitions import Link, NodeDef, ParamDef, ParamRef, Wrapped, references
 from nodegraph.workflow.scalars import as_yaml
@@ -70,8 +72,12 @@ class Values:
         if found is None:
             self._flat.unread.add(flat_name)
             return None
+        is_link = is_linked(found)
+        if is_link and (definition.min is not None or definition.max is not None):
+            limit = Limit(Range(definition.min, definition.max), f"param '{name}' of {scope.source.name}")
+            found = replace(found, value=Limited(found.value, limit))
         self._flat.bound[flat_name] = found
-        if is_linked(found):
+        if is_link:
             if definition.type is not None:
                 node = NodeDef(scope.owner, scope.source.name, {}, where=definition.where)
                 self._flat.borders.append(Border(node=node, param=definition, value=found))
@@ -90,8 +96,12 @@ class Values:
 
     def known(self, value: Any) -> InputValue:
         """The value behind params, choices and what else is wrapped around it: a literal, a list, or a link to a plain node."""
-        found = value if isinstance(value, InputValue) else None
-        for _ in range(len(self._flat.bound) + len(self._top) + 2):
+        return self.followed(value)[0]
+
+    def followed(self, value: Any) -> tuple[InputValue, tuple[Awaited, ...]]:
+        """What `known` returns, and what decides whether it is this value, if that is not known."""
+        found, waits = value if isinstance(value, InputValue) else None, dict[Awaited, None]()
+        for _ in range(3 * (len(self._flat.bound) + len(self._top)) + 10):
             inner = found.value if found is not None else value
             if isinstance(inner, ParamRef):
                 following = self._flat.bound.get(inner.name) or self._top.get(inner.name)
@@ -100,19 +110,25 @@ class Values:
                 found = following
             elif isinstance(inner, InputValue):
                 found = inner
+            elif isinstance(inner, Limited):
+                found = inner.value if found is None else replace(found, value=inner.value)
             elif isinstance(inner, Chosen):
                 value = inner.value
                 found = value if isinstance(value, InputValue) else None
+            elif isinstance(inner, Unknown):
+                waits |= dict.fromkeys(inner.waits)
+                found = inner.value if found is None else replace(found, value=inner.value)
             else:
                 break
         assert found is not None  # every value that is followed has been placed
-        return found
+        return found, (*waits,)
 
     def port(self, use: Use, port: str | None, where: Location | None) -> Any:
         """What an output of a composed node stands for: with `each`, a list with one value for each item."""
-        if use.is_list:
-            return [self._port_of(item, use, port, where) for item in use.items]
-        return self._port_of(use.items[0], use, port, where)
+        if not use.is_list:
+            return self._port_of(use.items[0], use, port, where)
+        values = [self._port_of(item, use, port, where) for item in use.items]
+        return Unknown(values, use.waits) if use.waits else values
 
     def output(self, scope: Scope, port: str | None, where: Location | None) -> Any:
         """What an output of a sub-workflow stands for."""
@@ -183,8 +199,23 @@ class Values:
 def is_linked(value: Any) -> bool:
     """Whether a value is, or holds, what a node computes, so that it is only known in a run."""
     if isinstance(value, Wrapped):
-        return isinstance(value, Chosen) or is_linked(value.value)
+        return isinstance(value, Chosen | Unknown) or is_linked(value.value)
     return isinstance(value, Link) or (isinstance(value, list | dict) and any(isinstance(r, Link) for r in references(value)))
+
+
+def waits_of(value: Any) -> tuple[Awaited, ...]:
+    """What decides what a value is, if that is not known."""
+    found: dict[Awaited, None] = {}
+    pending = [value]
+    while pending:
+        inner = pending.pop()
+        if isinstance(inner, Unknown):
+            found |= dict.fromkeys(inner.waits)  # and what is inside is only an example
+        elif isinstance(inner, Wrapped):
+            pending.append(inner.value)
+        elif isinstance(inner, list | dict):
+            pending.extend(inner.values() if isinstance(inner, dict) else inner)
+    return (*found,)
 
 
 def as_case(found: InputValue) -> str | None:

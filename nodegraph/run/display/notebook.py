@@ -72,7 +72,7 @@ class NotebookProgress:
 
     def _note(self, event: events.Event) -> None:
         match event:
-            case events.RunStarted():
+            case events.RunStarted() | events.PlanExtended():
                 plan = event.plan
                 self._time_left = TimeLeft(plan.names("run"), lambda: self._usual(plan))
             case events.NodeStarted():

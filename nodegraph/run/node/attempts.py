@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from nodegraph.errors import TemporaryError
 from nodegraph.node_types.spec import NodeSpec
-from nodegraph.plugins.codecs import Codec
+from nodegraph.plugins.codec import Codec
 from nodegraph.run.node.call import compute
 from nodegraph.run.node.failure import one_line
 from nodegraph.run.node.node_run import NodeHost, NodeRun

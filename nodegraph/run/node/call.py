@@ -10,7 +10,7 @@ from nodegraph.cache.cache import Cache
 from nodegraph.node_types import returned
 from nodegraph.node_types.returned import ReturnTypeError
 from nodegraph.node_types.spec import NodeSpec, Run
-from nodegraph.plugins.codecs import Codec
+from nodegraph.plugins.codec import Codec
 from nodegraph.plugins.state.shared_changes import shared_changes
 from nodegraph.run.node import interrupted
 from nodegraph.run.node.failure import one_line
@@ -49,7 +49,7 @@ def compute(
         context.models.clear()
         raise ReturnTypeError("it changed a model that it loaded in place, which others may read")
     values = returned.by_port(spec, result)
-    codecs = {port: context.cache.codec(value) for port, value in values.items()}
+    codecs = {port.name: context.cache.codec(values[port.name], port.type) for port in spec.outputs}
     for port, codec in codecs.items():
         problem = _problem(values[port], codec, context.cache)
         if problem:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any, Final
 
 from nodegraph.cache.cache import Cache
 from nodegraph.graph.graph import ResolvedLink, Value
+from nodegraph.node_types.literals import LiteralError, check_range
 from nodegraph.node_types.returned import ReturnTypeError
+from nodegraph.node_types.spec import NodeSpec, Port
 from nodegraph.run.node.node_run import NodeHost
 from nodegraph.run.tasks.task import InputList, NodeTask, RunContext, StoredInput, TaskInput
 
@@ -27,6 +30,23 @@ def read_argument(input: TaskInput, task: NodeTask, context: RunContext, host: N
     if isinstance(input, StoredInput):
         return context.cache.load(input.key, input.port)
     return context.plugins.registries[input.registry].get(input.name).value
+
+
+def check_linked(task: NodeTask, spec: NodeSpec, arguments: Mapping[str, Any]) -> None:
+    """Check values that came through links against the ranges of their inputs. Raises LiteralError."""
+    for port in spec.with_range:
+        _check_linked(task, port, arguments[port.name], f"input '{port.name}'")
+    for name, limit in task.limits:
+        port = Port(name, Any, range=limit.range)
+        _check_linked(task, port, arguments[name], f"input '{name}', which is {limit.source}")
+
+
+def _check_linked(task: NodeTask, port: Port, value: Any, what: str) -> None:
+    if isinstance(task.inputs[port.name], ResolvedLink | InputList):
+        try:
+            check_range(port, value)
+        except LiteralError as error:
+            raise LiteralError(f"{what}: {error.message}", error.hint, error.code) from None
 
 
 def _own_copy(input: Value, cache: Cache) -> Any:

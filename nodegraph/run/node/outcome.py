@@ -8,7 +8,7 @@ from typing import Any
 
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.dependencies import joined, with_codecs
-from nodegraph.cache.snapshots import Snapshot
+from nodegraph.cache.snapshots import Snapshot, digests_of_items
 from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.work import WorkNote
 from nodegraph.errors import CacheError
@@ -17,7 +17,7 @@ from nodegraph.graph.graph import Value
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.code.imports import SCRIPT
 from nodegraph.plugins.code.running import PLUGINS_WITH_PLUGINS
-from nodegraph.plugins.codecs import Codec
+from nodegraph.plugins.codec import Codec
 from nodegraph.plugins.registry import Entry
 from nodegraph.plugins.state.shared_changes import shared_changes
 from nodegraph.run.known_results import key_of_value, value_of
@@ -61,7 +61,7 @@ def store_outcome(
         key, stored_key, is_hidden = None, None, True
         run.notice(reason)
     imports = _imports(task, context)
-    digests, codec_names = _digests(spec, snapshots, key, cache)
+    digests, codec_names = _digests(task, spec, snapshots, key=key, cache=cache)
     verified, wrong = False, None
     if task.checked and (key is not None or is_hidden):
         from nodegraph.run.node.stored_result import check_stored
@@ -117,7 +117,7 @@ def _key(task: NodeTask, spec: NodeSpec, *, changed: bool, run: NodeRun, context
 
 
 def _digests(
-    spec: NodeSpec, snapshots: Mapping[str, Snapshot], key: str | None, cache: Cache
+    task: NodeTask, spec: NodeSpec, snapshots: Mapping[str, Snapshot], *, key: str | None, cache: Cache
 ) -> tuple[dict[str, str], frozenset[str]]:
     """The digests of a node's outputs, by port: those of their values, or those that follow from the key. And their codecs."""
     digests: dict[str, str] = {}
@@ -127,10 +127,10 @@ def _digests(
         digest = snapshot.digest
         codecs |= snapshot.codecs
         if digest is not None and (spec.keep or key is None) and not cache.codecs.never(port.type):
-            digests[port.name] = digest
+            digests |= snapshot.digests_at(port.name)
         elif key is not None:
             digests[port.name] = value_of(key, port.name, keep=spec.keep)
-    return digests, codecs
+    return {**digests, **digests_of_items(task.wanted, snapshots, digests)}, codecs
 
 
 def work_watch(task: NodeTask, files: Mapping[Path, FileState | None], context: RunContext) -> WorkWatch:

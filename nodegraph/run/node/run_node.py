@@ -18,7 +18,7 @@ from nodegraph.run.events import NodeStarted
 from nodegraph.run.node.attempts import compute_with_retries
 from nodegraph.run.node.call import compute
 from nodegraph.run.node.failure import explain_failure
-from nodegraph.run.node.inputs import IMMUTABLE, read_argument
+from nodegraph.run.node.inputs import IMMUTABLE, check_linked, read_argument
 from nodegraph.run.node.node_run import NodeHost, NodeRun, waiting
 from nodegraph.run.node.outcome import files_changed, store_outcome, work_watch
 from nodegraph.run.tasks.task import NodeTask, Outcome, RunContext
@@ -45,6 +45,8 @@ def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
                     else read_argument(input, task, context, host)
                     for port, input in task.inputs.items()
                 }
+                if spec.with_range or task.limits:
+                    check_linked(task, spec, arguments)
                 if spec.run_parameter is not None:
                     arguments[spec.run_parameter] = run
                 return arguments

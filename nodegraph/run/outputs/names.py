@@ -19,7 +19,8 @@ from typing import Any, Final
 
 from nodegraph.errors import NodegraphError, Problem, WorkflowError
 from nodegraph.graph.graph import Graph, Output, Value
-from nodegraph.plugins.codecs import Codec, Codecs
+from nodegraph.plugins.codec import Codec
+from nodegraph.plugins.codecs import Codecs
 from nodegraph.text import as_file_name, did_you_mean
 
 DEFAULT_TEMPLATE: Final = "{workflow}-{output}"
@@ -87,10 +88,13 @@ def file_names(graph: Graph, codecs: Codecs, facts: RunFacts | None = None) -> d
     return names
 
 
-def numbers(count: int, output: Output | None = None) -> list[str]:
-    """The ends of the file names of one value that becomes `count` files; before them the index of an item of a list."""
+def numbers(count: int, output: Output | None = None, *, is_list: bool = False) -> list[str]:
+    """The ends of the file names of one value that becomes `count` files; before them the index of an item of a list.
+
+    The items of a value that `is_list` have numbers even if there is only one.
+    """
     index = "" if output is None else _number(output)
-    return [index] if count == 1 else [f"{index}-{i}" for i in range(count)]
+    return [index] if count == 1 and not is_list else [f"{index}-{i}" for i in range(count)]
 
 
 def _number(output: Output) -> str:

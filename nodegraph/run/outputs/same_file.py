@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from nodegraph.plugins.codecs import Codec
+from nodegraph.plugins.codec import Codec
 from nodegraph.workflow.output_metadata import WORKFLOW, run_data
 
 _MOST_METADATA: Final = 64 << 20  # bytes; a file that is larger than its content by more than this is another one

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nodegraph.cache.cache import Cache
+from nodegraph.cache.snapshots import Snapshot, is_text
 from nodegraph.cache.store.store import LostResultError, StoredValue
 from nodegraph.errors import OutputError
 from nodegraph.files import create_whole, replacing
 from nodegraph.graph.graph import Graph, Output
-from nodegraph.plugins.codecs import Codec
+from nodegraph.plugins.codec import Codec
+from nodegraph.plugins.list_codec import ListCodec
 from nodegraph.run.outputs.names import RunFacts, exporter, file_names, numbers
 from nodegraph.run.outputs.own_files import OwnFiles
 from nodegraph.run.outputs.same_file import is_same, output_data
@@ -67,19 +70,20 @@ class Writer:
             except OSError as error:
                 raise _unwritable(folder, error) from error
 
-    def write(self, output: Output, digest: str | None, stored: StoredValue | None, value: Callable[[], Any]) -> list[Path]:
+    def write(self, output: Output, stored: StoredValue | None, snapshot: Callable[[], Snapshot]) -> list[Path]:
         """Write an output. Returns the paths of its files, which may have existed. Raises OutputError.
 
-        `digest` is that of the value; `stored`: how the value is stored, None if it is not.
+        `stored`: how the value is stored, None if it is not; then `snapshot` returns it.
         """
-        codec = self._cache.codec_of(stored) if stored is not None else self._cache.codec(value())
+        codec = self._cache.codec_of(stored) if stored is not None else self._codec_of(output, snapshot().open())
         if codec is None:
-            kind = type(value()).__name__
+            kind = type(snapshot().open()).__name__
             raise OutputError(f"[E212] output '{output.name}' is {kind}, which cannot be written to a file. Name another output")
+        digest = stored.digest if stored is not None else snapshot().digest
+        is_list = isinstance(codec, ListCodec)
         try:
             own = exporter(codec, output)
-            stored_as = stored.digest if stored is not None and own is codec else None
-            exported = self._cache.export(own, stored_as, value)
+            exported = self._exported(codec, own, stored, snapshot)
             described = [
                 output_data(data, own, name=output.name, digest=digest or "", index=index) for index, data in enumerate(exported)
             ]
@@ -90,15 +94,26 @@ class Writer:
             raise
         except Exception as error:
             raise OutputError(f"[E212] output '{output.name}' cannot be made a {codec.extension} file: {error}") from error
-        names = self._candidates(output, len(contents), own.extension)
+        names = self._candidates(output, numbers(len(contents), output, is_list=is_list), own.extension)
         return next(paths for paths in names if self._place(output, dict(zip(paths, contents, strict=True)), own))
 
-    def _candidates(self, output: Output, count: int, extension: str) -> Iterator[list[Path]]:
+    def _codec_of(self, output: Output, value: Any) -> Codec | None:
+        port = self._graph.nodes[output.link.node].spec.output(output.link.port)
+        return self._cache.codec(value, None if port is None else port.type)
+
+    def _exported(self, codec: Codec, own: Codec, stored: StoredValue | None, snapshot: Callable[[], Snapshot]) -> list[bytes]:
+        """The contents of the files of a value. The items of a list are exported one by one, so that each is exported once."""
+        if isinstance(codec, ListCodec) and isinstance(own, ListCodec):
+            parts = (item for item in snapshot().items() if not is_text(item))  # None has no file
+            return [data for item in parts for data in self._exported(codec.item, own.item, item.stored, partial(_itself, item))]
+        return self._cache.export(own, stored.digest if stored is not None and own is codec else None, lambda: snapshot().open())
+
+    def _candidates(self, output: Output, ends: Sequence[str], extension: str) -> Iterator[list[Path]]:
         """The paths of an output's files: as `save` has them, then with the numbers 2, 3, ..."""
         base = self._path(output.full_name)
         for number in itertools.count(1):
             name = base.name if number == 1 else f"{base.name}-{number}"
-            paths = [base.with_name(f"{name}{suffix}{extension}") for suffix in numbers(count, output)]
+            paths = [base.with_name(f"{name}{end}{extension}") for end in ends]
             others = [path for path in paths if self._written.get(path, output.full_name) != output.full_name]
             if number == 1 and (same := next((path for path in others if path not in self._numbered), None)):
                 both = f"'{self._written[same]}' and '{output.full_name}'"
@@ -153,6 +168,10 @@ class Writer:
     def _path(self, name: str) -> Path:
         path = self.folder / self._names[name]
         return path if self._own is None else path.with_name(self._own.prefix + path.name)
+
+
+def _itself(snapshot: Snapshot) -> Snapshot:
+    return snapshot
 
 
 @contextlib.contextmanager

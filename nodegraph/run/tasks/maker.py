@@ -13,6 +13,8 @@ from nodegraph.cache.store.records import Computation
 from nodegraph.errors import CacheError
 from nodegraph.files import FileState
 from nodegraph.graph.graph import GraphNode, Input, ListWithLinks, ResolvedLink, Value
+from nodegraph.node_types.item_ports import list_port
+from nodegraph.node_types.port_types import element_type
 from nodegraph.run.known_results import key_of_value
 from nodegraph.run.plan import Plan
 from nodegraph.run.tasks.task import InputList, NodeTask, RegisteredInput, StoredInput, TaskInput
@@ -55,7 +57,7 @@ class TaskMaker:
             sources={link: known.value_key(link) for link in node.links()},
             files=keys.files.get(name, _NO_FILES),
             wanted=wanted,
-            passed_on=_NO_PORTS if self._shares_memory else frozenset(port for port in wanted if self.can_pass_on(name, port)),
+            passed_on=_NO_PORTS if self._shares_memory else self._passed_on(name, wanted),
             uncached_reason=keys.without_key[name] if has_own_reason else None,
             forced=name in known.forced,
             checked=name in known.checked,
@@ -64,12 +66,17 @@ class TaskMaker:
             opened=self._opened(node),
             inherited=known.inherited(name),
             work_key=known.work_key(name) if spec.continues else None,
+            limits=node.limits,
         )
 
     def can_pass_on(self, name: str, port: str) -> bool:
         """Whether the values of an output of a node have a codec."""
         declared = self._nodes[name].spec.output(port)
         return declared is not None and self._cache.codecs.for_type(declared.type) is not None
+
+    def _passed_on(self, name: str, wanted: frozenset[str]) -> frozenset[str]:
+        """The outputs that other tasks read from the cache. The items of a list are stored with it."""
+        return frozenset(list_port(port) for port in wanted if self.can_pass_on(name, port))
 
     def _model(self, node: GraphNode) -> str | None:
         """The digest of the first input that only memory can hold, such as a model."""
@@ -81,7 +88,7 @@ class TaskMaker:
         """The files that inputs without a codec may still read, in the states that the keys cover."""
         files: Mapping[Path, FileState | None] = _NO_STATES
         for link in node.links():
-            if link.port in self._ports_in_memory(link.node):
+            if list_port(link.port) in self._ports_in_memory(link.node):
                 files = {**files, **self._files_of(link.node)}
         return files
 
@@ -98,9 +105,12 @@ class TaskMaker:
         spec = self._nodes[name].spec
         ports = self._in_memory.get(spec.name)
         if ports is None:
-            never = self._cache.codecs.never
-            ports = self._in_memory[spec.name] = frozenset(port.name for port in spec.outputs if never(port.type))
+            ports = self._in_memory[spec.name] = frozenset(port.name for port in spec.outputs if self._is_in_memory(port.type))
         return ports
+
+    def _is_in_memory(self, kind: Any) -> bool:
+        item = element_type(kind)
+        return self._is_in_memory(item) if item not in (None, Any) else self._cache.codecs.never(kind)
 
     def _inputs(self, node: GraphNode) -> Mapping[str, TaskInput]:
         if self._shares_memory:

@@ -17,7 +17,7 @@ from nodegraph.cache.results import CachedResult
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.errors import Cancelled
 from nodegraph.files import FileState
-from nodegraph.graph.graph import ResolvedLink, Value
+from nodegraph.graph.graph import Limit, ResolvedLink, Value
 from nodegraph.plugins.backend import Numerics
 from nodegraph.plugins.manager import Plugins
 from nodegraph.run.events import Event
@@ -102,7 +102,8 @@ class NodeTask(NamedTuple):
     time per device. `model` is the digest of the model that the node computes with: tasks with the same one run one after another.
     `opened` are files that its inputs without a codec may read only now, such as models, in the state in which the key covers them.
     `work_key` is that of its unfinished work, None for most node types.
-    `inherited` is what its inputs depend on if their digests do not show it (see `KnownResults.inherited`).
+    `inherited` is what its inputs depend on if their digests do not show it (see `KnownResults.inherited`). `limits` are ranges in
+    which linked inputs have to be besides those of their ports.
     """
 
     node: str
@@ -123,6 +124,7 @@ class NodeTask(NamedTuple):
     opened: Mapping[Path, FileState | None] = _NO_STATES
     inherited: Mapping[str, str] = _NO_DIGESTS
     work_key: str | None = None
+    limits: tuple[tuple[str, Limit], ...] = ()
 
     def after(self, earlier: Mapping[str, tuple[NodeTask, Outcome]]) -> NodeTask:
         """This task as it is to be run after nodes in `earlier`, by name, which belong to the same task of a worker.

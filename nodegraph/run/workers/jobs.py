@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nodegraph.cache.cache import Cache
-from nodegraph.cache.snapshots import Snapshot
+from nodegraph.cache.snapshots import Snapshot, part_of
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import Cancelled
 from nodegraph.graph.graph import ResolvedLink
+from nodegraph.node_types.item_ports import is_item, split_item
 from nodegraph.run.events import NodeEvent, NodeProgress
 from nodegraph.run.node.run_node import run_node
 from nodegraph.run.tasks.task import NodeTask, Outcome, RunContext, stopped
@@ -27,6 +28,7 @@ class RunValues:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._values: dict[str, Mapping[str, Snapshot]] = {}  # by node and port
+        self._lists: dict[str, dict[str, Snapshot]] = {}  # in the cache, by node and port
 
     def get(self, link: ResolvedLink, key: str | None) -> Any:
         """The value of an output, as an object of the reader's own; read from the cache by its key if the run has none.
@@ -40,9 +42,20 @@ class RunValues:
         values = self._values.get(link.node)  # nothing that a running node needs is dropped
         if values is not None and link.port in values:
             return values[link.port]
+        if is_item(link.port):
+            base, indexes = split_item(link.port)
+            return part_of(self._list(ResolvedLink(link.node, base), key), indexes)
         if key is None:
             raise LostResultError(f"'{link.node}.{link.port}' has no key")
         return self._cache.snapshot(key, link.port)
+
+    def _list(self, link: ResolvedLink, key: str | None) -> Snapshot:
+        """The snapshot of a list whose items are read one by one. It is read once."""
+        values = self._lists.setdefault(link.node, {})
+        found = values.get(link.port)
+        if found is None:
+            found = values[link.port] = self.snapshot(link, key)
+        return found
 
     def add(self, node: str, values: Mapping[str, Snapshot]) -> None:
         """Keep the values that a node returned, by port."""
@@ -51,6 +64,7 @@ class RunValues:
     def drop(self, node: str) -> None:
         """Free the values of a node."""
         self._values.pop(node, None)
+        self._lists.pop(node, None)
 
 
 @dataclass(kw_only=True, eq=False, slots=True)

@@ -2,6 +2,7 @@
 
 - `values`: the value types `Blob` (with a codec) and `Model` (without), and what the nodes share with the tests
 - `nodes`: nodes that follow the rules
+- `list_nodes`: nodes that return lists
 - `checked_nodes`: nodes with every kind of input, for tests of what is checked before a run
 - `faulty_nodes`: nodes that break the rules or raise, and a faulty backend
 - `command_line`: nodes, a registry and commands whose output is easy to read
@@ -15,11 +16,11 @@ import pluggy
 
 from nodegraph import hookimpl, hookspec
 
-from . import checked_nodes, command_line, faulty_nodes, nodes
+from . import checked_nodes, command_line, faulty_nodes, list_nodes, nodes
 from .faulty_nodes import FaultyBackend, broken_filter
-from .values import ALIVE, CALLS, GO, MODELS, MOST_ALIVE, STARTED, Blob, BlobCodec, Model
+from .values import ALIVE, CALLS, EDITED, GO, MODELS, MOST_ALIVE, STARTED, Blob, BlobCodec, Model
 
-__all__ = ["ALIVE", "CALLS", "GO", "MODELS", "MOST_ALIVE", "STARTED", "Blob", "BlobCodec", "FaultyBackend", "Model"]
+__all__ = ["ALIVE", "CALLS", "EDITED", "GO", "MODELS", "MOST_ALIVE", "STARTED", "Blob", "BlobCodec", "FaultyBackend", "Model"]
 
 
 class Hooks:
@@ -41,7 +42,7 @@ def add_hooks(pluginmanager: pluggy.PluginManager) -> None:
 
 @hookimpl
 def register_nodes(register: Any) -> None:
-    for module in (nodes, checked_nodes, faulty_nodes, command_line):
+    for module in (nodes, list_nodes, checked_nodes, faulty_nodes, command_line):
         for value in list(vars(module).values()):
             if hasattr(value, "__nodegraph__"):
                 register(value)

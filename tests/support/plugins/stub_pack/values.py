@@ -21,6 +21,9 @@ MODELS: weakref.WeakSet[Model] = weakref.WeakSet()
 MOST_ALIVE: list[int] = []
 """How many blobs were in memory each time `Grow` ran."""
 
+EDITED: list[Path] = []
+"""The folder of the files that `EditWorkflow` writes."""
+
 STARTED = threading.Event()
 """Set when `Steps` or `Endless` takes a step."""
 
