@@ -186,6 +186,8 @@ def sweeping(workflow: Workflow, plugins: Plugins, folder: Path | None) -> Cost:
         engine = Engine(None if folder is None else folder / str(repetition), plugins=plugins)
         costs.append(measured(lambda e=engine: sweep(workflow, {"amount": range(POINTS)}, engine=e)))
     return Cost(min(cost.wall for cost in costs), min(cost.cpu for cost in costs))
+
+
 def written_out(count: int) -> Workflow:
     """A node for each number below `count`, all of which are outputs."""
     workflow = Workflow("items")

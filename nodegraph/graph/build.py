@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,11 +53,13 @@ def _build(workflow: Workflow, plugins: Plugins, overrides: Sequence[Override], 
         return graph
     from nodegraph.graph.expansion.undecided import as_it_is, undecided_part
 
-    kept = as_it_is(workflow)  # it may be changed during the run
+    copied = as_it_is(workflow)  # it may be changed during the run
+    context = copy_context()  # whether files may be fetched, and which are expected
 
     def decide(values: Mapping[Awaited, Any]) -> Graph:
+        known = replace(decided, values={**decided.values, **values})
         with gc_paused():
-            return _build(kept, plugins, overrides, targets, replace(decided, values={**decided.values, **values}))
+            return context.copy().run(_build, copied, plugins, overrides, targets, known)
 
     undecided = undecided_part(
         graph,

@@ -97,7 +97,7 @@ def _is_quoted(node: yaml.ScalarNode) -> bool:
 
 
 def _fitted(written: str, place: yaml.Node, before: str) -> str:
-    """A value as it is written in the place of another one."""
+    """A value as it is written where another one was."""
     if isinstance(place, yaml.ScalarNode) and place.style in _BLOCK_TEXT:
         return f"{written}\n"
     return written if before[-1:].isspace() or before[-1:] in "[{" else f" {written}"

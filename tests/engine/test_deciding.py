@@ -356,8 +356,8 @@ def test_models_in_a_list(make_engine, stubs, write):
     assert stubs.CALLS.count("Models") == 1
     again = engine.run(file)
     assert (again["used"], again.ran) == (["x", "yy"], ())
-    elsewhere = make_engine().run(file)  # another process has no models, and has to make them to know how many there are
-    assert (elsewhere["used"], elsewhere.ran) == (["x", "yy"], ("models",))
+    second = make_engine().run(file)  # another process has no models, and has to make them to know how many there are
+    assert (second["used"], second.ran) == (["x", "yy"], ("models",))
 
 
 def test_overrides_targets_and_force_reach_items(make_engine, write, stubs):
