@@ -53,9 +53,10 @@ LAYERS: dict[str, str] = {
     "nodegraph.settings": "names sizes files values",
     "nodegraph.sweeps": "axes points sheets table run",
     "nodegraph.workflow": (
-        "definitions diagram scalars text_file yaml_tree dump patch document presets json_schema subworkflows handles "
-        "recorded workflow output_metadata stubs"
+        "definitions diagram scalars text_file yaml_tree dump patch document presets subworkflows handles "
+        "recorded workflow output_metadata editors"
     ),
+    "nodegraph.workflow.editors": "json_schema stubs",
     "nodegraph.workflow.diagram": "diagram layout mermaid svg",
     "nodegraph_diffusion": (
         "masks resizing networks noise_schedule checkpoint adapters conditioning denoising options guidance schedules sampling "

@@ -63,7 +63,7 @@ def test_words_for_types_are_in_one_table():
         return isinstance(key, ast.Name) and key.id in CLASSES
 
     tables = [name for name, table in found(ast.Dict) if isinstance(table, ast.Dict) and sum(map(is_type, table.keys)) > 1]
-    assert sorted(tables) == ["nodegraph/node_types/port_types.py", "nodegraph/workflow/json_schema.py"]
+    assert sorted(tables) == ["nodegraph/node_types/port_types.py", "nodegraph/workflow/editors/json_schema.py"]
 
 
 def test_values_in_messages_are_described():
@@ -74,7 +74,7 @@ def test_values_in_messages_are_described():
     called = {name for name, call in found(ast.Call) if isinstance(call, ast.Call) and ast.unparse(call.func) == "repr"}
     assert formatted == set()
     of_plugins = {"nodegraph/plugins/registered.py", "nodegraph/plugins/code/module_state.py"}
-    in_python = {"nodegraph/node_types/yaml_core.py", "nodegraph/workflow/stubs.py"}
+    in_python = {"nodegraph/node_types/yaml_core.py", "nodegraph/workflow/editors/stubs.py"}
     assert called <= {"nodegraph/text.py", *in_python, *of_plugins, REPR_OF_VALUE}
 
 

@@ -2,7 +2,7 @@
 
 It is also the only place where a type becomes text. `parse` describes an annotation as a `PortType`. What can be linked
 (`accepts`), what a node may return (`fits`), which literals a port takes (`literals.coerce`), the schema for editors
-(`workflow.json_schema`) and what can be stored (`plugins.codecs`) all follow from that description.
+(`workflow.editors.json_schema`) and what can be stored (`plugins.codecs`) all follow from that description.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import pytest
 from nodegraph import Engine, Workflow, WorkflowError
 from nodegraph.graph.overrides import Override
 from nodegraph.plugins.manager import load_plugins
-from nodegraph.workflow.json_schema import workflow_schema
+from nodegraph.workflow.editors.json_schema import workflow_schema
 
 PLUGIN = """
 from typing import Annotated, Literal

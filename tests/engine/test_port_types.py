@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from nodegraph.node_types.literals import LiteralError, coerce
 from nodegraph.node_types.port_types import accepts, element_type, fits, has_marks, parse, type_name, without_marks
 from nodegraph.plugins.codecs import Codecs
-from nodegraph.workflow.json_schema import literal_schema
+from nodegraph.workflow.editors.json_schema import literal_schema
 
 ROOT = Path(__file__).parents[2]
 

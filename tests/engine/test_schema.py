@@ -11,7 +11,7 @@ import yaml
 
 from nodegraph.node_types.spec import Choice, Port
 from nodegraph.plugins.manager import Plugins, load_plugins
-from nodegraph.workflow.json_schema import _literals, workflow_schema
+from nodegraph.workflow.editors.json_schema import _literals, workflow_schema
 
 WORKFLOWS = sorted((Path(__file__).parents[2] / "workflows").glob("*.yaml"))
 

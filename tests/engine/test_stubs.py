@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nodegraph.plugins.manager import load_plugins
-from nodegraph.workflow.stubs import changed_files, stub_files
+from nodegraph.workflow.editors.stubs import changed_files, stub_files
 from nodegraph.workflow.workflow import Workflow
 
 EXAMPLES = Path(__file__).parent.parent / "data" / "stubs"

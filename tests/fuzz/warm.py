@@ -16,7 +16,7 @@ GRAPHS = 24
 
 
 def warm_up() -> None:
-    """Run graphs of nodes that only compute, and let go of everything that they leave."""
+    """Run graphs of nodes that only compute, and free everything that they leave."""
     folder = Path(tempfile.mkdtemp(prefix="nodegraph-fuzz-"))
     threads = threading.active_count()
     with warnings.catch_warnings():

@@ -23,7 +23,7 @@ def schema(plugin_dirs: Sequence[Path]) -> None:
     $schema=FILE': an editor then completes node types and inputs.
     """
     from nodegraph.plugins.manager import load_plugins
-    from nodegraph.workflow.json_schema import workflow_schema
+    from nodegraph.workflow.editors.json_schema import workflow_schema
 
     plugins = load_plugins(plugin_dirs, with_code=False)
     warn_of_broken(plugins)

@@ -32,7 +32,7 @@ def stubs(ctx: click.Context, folder: Path, check: bool, plugin_dirs: Sequence[P
     With them, editors complete inputs and outputs of nodes in Python, and mypy and pyright report wrong ones. pyright and editors
     that use it look in DIR, 'typings', by themselves; for mypy, set mypy_path to it. Run this again after you install plugins.
     """
-    from nodegraph.workflow.stubs import changed_files, stub_files
+    from nodegraph.workflow.editors.stubs import changed_files, stub_files
 
     files = stub_files(plugins_of(ctx, plugin_dirs))
     changed = list(changed_files(files, folder))

@@ -18,7 +18,7 @@ from nodegraph.node_types.spec import NodeSpec, Port
 from nodegraph.plugins.manager import Plugins
 from nodegraph.workflow import workflow as workflow_module
 
-_PACKAGE: Final = Path(__file__).parent.parent
+_PACKAGE: Final = Path(__file__).parents[2]
 
 _HANDLES: Final = '''\
 """Handles of nodes and outputs, which know the type of their value."""
