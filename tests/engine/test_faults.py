@@ -70,7 +70,7 @@ def test_nan_in_a_list_fails_the_node(engine: Engine) -> None:
     workflow = Workflow("w")
     good, bad = (workflow.add("Several", name=name, texts=texts) for name, texts in (("good", ["a"]), ("bad", ["a", "nan"])))
     assert engine.run(workflow, targets=[good]).ran == ("good",)
-    with pytest.raises(NodeError, match="'output': it holds NaN"):
+    with pytest.raises(NodeError, match="'output': item 1: it holds NaN"):
         engine.run(workflow, targets=[bad])
     assert stored(engine) == set()
 

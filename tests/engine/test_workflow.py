@@ -27,7 +27,7 @@ def test_python_and_yaml_make_equal_workflows():
     loaded = made.add("Load", path="file")
     applied = made.add("Apply", name="blob", model=loaded.model, scale=scale, notes=[loaded.log, 1], options={"amount": scale})
     made.output("result", applied, save="{workflow}")
-    read = Workflow.parse("""
+    read = Workflow.parse("""\
 nodegraph: 1
 name: result
 params:
