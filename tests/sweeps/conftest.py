@@ -1,5 +1,5 @@
-"""The fixtures of the engine's tests: sweeps run on the same stub nodes."""
+"""The fixtures of the sweeps' tests: those of the engine."""
 
-from tests.engine.conftest import engine, events, make_engine, plugins, stubs, workers
+from tests.support.engine_fixtures import engine, events, make_engine, plugins, stubs, workers
 
 __all__ = ["engine", "events", "make_engine", "plugins", "stubs", "workers"]
