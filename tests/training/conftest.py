@@ -9,8 +9,7 @@ from nodegraph_training.nodes.autoencoders import train_autoencoder
 from nodegraph_training.nodes.data import picture_world
 from nodegraph_training.nodes.denoisers import train_denoiser
 from nodegraph_training.nodes.text_encoders import train_clip
-
-SMALL = {"side": 16, "count": 4}
+from tests.support.small_training import SMALL
 
 
 @pytest.fixture(autouse=True)

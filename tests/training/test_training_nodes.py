@@ -13,7 +13,7 @@ import torch
 from PIL import Image as pillow
 from safetensors.torch import load_file
 
-from nodegraph import Engine, Run, Workflow
+from nodegraph import Engine, Run
 from nodegraph.run.events import Event, NodeProgress, NodeStarted
 from nodegraph_diffusion.checkpoint import describe
 from nodegraph_diffusion.training.loop.seeds import generator_for
@@ -33,19 +33,9 @@ from nodegraph_training.nodes.text_encoders import train_text_encoder
 from nodegraph_training.training.examples import Cropped, tokens_of_template
 from nodegraph_training.training.networks import own_readers
 from tests.support.recording_run import RecordingRun
-from tests.training.conftest import SMALL
+from tests.support.small_training import SMALL, autoencoder_workflow
 
 ROOT = Path(__file__).parents[2]
-
-
-def autoencoder_workflow(steps: int, seed: int = 0) -> Workflow:
-    workflow = Workflow()
-    data = workflow.add("PictureWorld", name="data", seed=seed, **SMALL)
-    trained = workflow.add(
-        "TrainAutoencoder", name="vae", data=data, steps=steps, channels=8, levels=[1, 2], batch=2, learning_rate=3e-3
-    )
-    workflow.output("vae", trained)
-    return workflow
 
 
 def same_weights(first: TrainedVAE, second: TrainedVAE) -> bool:
@@ -105,7 +95,7 @@ KILLED = """
 import os, signal, sys
 from nodegraph import Engine
 from nodegraph.plugin_api import events
-from tests.training.test_training_nodes import autoencoder_workflow
+from tests.support.small_training import autoencoder_workflow
 
 def kill(event):
     if isinstance(event, events.NodeProgress) and event.step == 30:
