@@ -44,7 +44,7 @@ COMMANDS = {" ".join(words): (words, command) for words, command in commands()}
 @pytest.mark.parametrize(("words", "command"), COMMANDS.values(), ids=COMMANDS)
 def test_every_command_option_and_status_is_explained(words, command):
     assert re.match(r"[A-Z].*\.", command.help)
-    assert re.search(r"Examples?:\n(  \$ nodegraph .+\n){1,3}\nExit status: 0 .+\.$", command.epilog)
+    assert re.search(r"Examples?:\n(  \$ nodegraph .+\n){1,3}\nExit status: (0|2) .+\.$", command.epilog)
     with click.Context(command, help_option_names=["-h", "--help"]) as context:  # click keeps the option that it makes first
         for parameter in command.get_params(context):
             if isinstance(parameter, click.Option):
@@ -60,8 +60,9 @@ def test_help_fits_a_terminal(cli, words):
     assert max(map(len, ran.stdout.splitlines())) <= 80
 
 
-# examples of the pack's commands need files of a user
-ENGINE = {name: command for name, (words, command) in COMMANDS.items() if words[:1] not in [("models",), ("convert",)]}
+# examples of the pack's commands need files of a user, and `watch` goes on until it is stopped
+LEFT_OUT = {"models", "convert", "watch"}
+ENGINE = {name: command for name, (words, command) in COMMANDS.items() if LEFT_OUT.isdisjoint(words)}
 
 
 @pytest.mark.parametrize("command", ENGINE.values(), ids=ENGINE)

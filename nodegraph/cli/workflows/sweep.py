@@ -46,8 +46,7 @@ class _Sweep(ExtensibleCommand):
     cls=_Sweep,
     epilog=epilog(
         "nodegraph sweep workflow.yaml --over seed=1..8",
-        "nodegraph sweep workflow.yaml --over seed=1..4 --over node.scale=3,5,7 --sheet",
-        "nodegraph sweep workflow.yaml --over word=@words.txt --keep-going",
+        "nodegraph sweep workflow.yaml --over seed=1,2,5 --sheet --keep-going",
         status=(
             DONE,
             "1 a point failed, or an output could not be written",

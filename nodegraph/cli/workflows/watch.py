@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from nodegraph.cli.failures import verbose_option
-from nodegraph.cli.help import epilog
+from nodegraph.cli.help import WRONG_WORKFLOW, epilog
 from nodegraph.cli.options import (
     cache_dir_option,
     cache_size_option,
@@ -41,7 +41,9 @@ _SETTLE_MS: Final = 50  # how long to wait for more changes
 
 @click.command(
     cls=ExtensibleCommand,
-    epilog=epilog("nodegraph watch workflow.yaml", "nodegraph watch workflow.yaml --preview seen", status=("130 interrupted",)),
+    epilog=epilog(
+        "nodegraph watch workflow.yaml", "nodegraph watch workflow.yaml --preview seen", status=(WRONG_WORKFLOW, "130 interrupted")
+    ),
 )
 @file_argument
 @set_option
