@@ -298,8 +298,8 @@ class Workflow(Document):
     def dump(self) -> str:
         """The workflow as YAML: reading it gives the same workflow.
 
-        If it was read from text and only values have changed, comments, order and style of that text stay. Raises WorkflowError
-        with every value that YAML cannot hold, such as an object given in Python.
+        If it was read from text and only values have changed, comments, order and style of that text stay, also a name that it
+        only has from its file. Raises WorkflowError with every value that YAML cannot hold, such as an object given in Python.
         """
         from nodegraph.workflow.dump import dump
 
