@@ -23,7 +23,7 @@ import torch
 from hypothesis import settings
 
 from nodegraph.plugins import discovery
-from nodegraph.plugins.code import loads
+from nodegraph.plugins.code import loads, shared_modules
 from nodegraph.plugins.code.code_files import CodeFiles
 from nodegraph.plugins.code.plugin_code import Code
 from tests.support.imported_modules import forget_modules_in
@@ -56,6 +56,9 @@ if _FOREIGN:
         encoding="utf-8",
     )
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_folder.name, os.environ.get("PYTHONPATH")]))
+
+# what these modules hold is compared whenever a plugin is loaded, which takes a second for the hundreds of our tests
+shared_modules.PACKAGES.update({"docs", "fuzz", "tests"})
 
 # container images often forbid bytecode: then every process that a test starts compiles all modules again
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
