@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import signal
 import threading
@@ -153,6 +155,49 @@ def test_ctrl_c_while_a_task_is_handed_out(make_engine: Callable[..., Engine], m
     workflow.output("out", workflow.add("Number", value=1.0))
     assert engine.run(workflow, raise_errors=False).status == "cancelled"
     assert ends(lambda: engine.run(workflow))  # it would join a job that no worker does
+
+
+SIGNALLING = """
+import os, signal, time
+from nodegraph import Run, hookimpl, node
+
+@node("Wait")
+def wait(signals: bool, run: Run = Run()) -> bool:
+    time.sleep(0.2)
+    if signals:
+        os.kill(os.getpid(), signal.SIGUSR2)
+    for i in range(100):
+        time.sleep(0.05)
+        run.step(i, 100)
+    return signals
+
+@hookimpl
+def register_nodes(register):
+    register(wait)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_signal_that_comes_while_the_handler_of_another_one_ends_stops_the_run(tmp_path: Path) -> None:
+    """Python sees such a signal only when the main thread, which waits, runs again: as a second Ctrl-C soon after the first one."""
+    (tmp_path / "signalling.py").write_text(SIGNALLING)
+    events: list[Event] = []
+    engine, kill = Engine(None, plugin_dirs=[tmp_path], on_event=events.append), ctypes.CDLL(None).kill
+    kill.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.py_object]  # the last two are those of a handler
+    workflow = Workflow("w")
+    for signals in (False, True):
+        workflow.output(f"out{signals}", workflow.add("Wait", name=f"wait{signals}", signals=signals))
+    handlers: dict[int, Any] = {  # Python looks for signals in the order of their numbers, so it has looked for the second one
+        signal.SIGUSR2: functools.partial(kill, os.getpid(), signal.SIGUSR1),
+        signal.SIGUSR1: lambda *_: engine.cancel(),
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        assert engine.run(workflow, raise_errors=False).status == "cancelled"
+        assert max(event.step for event in events if isinstance(event, NodeProgress)) < 99
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # --- runs inside nodes

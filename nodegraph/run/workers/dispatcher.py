@@ -6,7 +6,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from nodegraph.run.events import Event
@@ -16,6 +16,8 @@ from nodegraph.run.workers.protocol import Workers, do_nothing
 
 MAX_SUBMITTED: Final = 64
 """How many tasks that are not numeric a run submits at once, so that runs take turns and outcomes do not pile up."""
+
+_WAKE_SECONDS: Final = 0.5
 
 _Message = tuple[str, Outcome | BaseException, Callable[[], None]]
 
@@ -116,7 +118,7 @@ class Dispatcher:
 
     def receive(self) -> tuple[str, Outcome | BaseException] | None:
         """Wait for the next outcome; None if the run is cancelled meanwhile."""
-        message = self._inbox.get()
+        message = self._next_message()
         if message is None:
             return None
         node, outcome, self._on_handed_out = message
@@ -124,6 +126,14 @@ class Dispatcher:
         if running is not None:
             self._submitted -= running.counts
         return node, outcome
+
+    def _next_message(self) -> _Message | None:
+        """The next message. Wakes at times, as Python handles a signal that came at the end of the handler of another only then."""
+        while True:
+            try:
+                return self._inbox.get(timeout=_WAKE_SECONDS)
+            except Empty:
+                continue
 
     def withdraw(self) -> None:
         """Start nothing more, and stop waiting for nodes that go on for another run."""
