@@ -309,7 +309,7 @@ def _problem(tensor: Tensor, axes: str) -> str | None:
         return None
     counts = {"NaN": int(tensor.isnan().sum()), "infinite": int(tensor.isinf().sum())}
     found = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
-    return f"{found} among its {tensor.numel()} values; --dtype float32 may help"
+    return f"{found} among its {tensor.numel()} values; if it computed in another dtype, --dtype float32 may help"
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,7 @@ def test_old_vae_attention_names_are_read(copy):
         ("unet/config.json", "no file"),
         ("vae/diffusion_pytorch_model.safetensors", "no weights"),
         ("text_encoder", "no file"),
-        ("tokenizer", "none"),
+        ("tokenizer", "neither"),
     ],
 )
 def test_folder_without_a_part_is_refused(copy, missing, found):
@@ -208,6 +209,24 @@ def test_folder_without_tokenizer_takes_the_vocabulary_of_all_families(tmp_path,
     found = describe(tmp_path / "model").model()
     assert found.text.parts[0].tokenizer is None
     assert found.notes == ("the folder has no tokenizer: prompts are read with CLIP's vocabulary, that of all families",)
+    (tmp_path / "model" / "tokenizer").mkdir()
+    assert describe(tmp_path / "model").model() == found  # an empty folder is no vocabulary
+    (tmp_path / "model" / "tokenizer" / "vocab.json").write_text("{}")
+    assert describe(tmp_path / "model").model() == found  # neither is half of one
+
+
+@pytest.mark.parametrize("left", [[], ["tokenizer_config.json"], ["vocab.json"]])
+def test_folder_without_a_vocabulary_of_its_own_is_refused(copy, left):
+    """Before the weights are read, whether the folder is empty, incomplete or not there."""
+    for file in (copy / "tokenizer").iterdir():
+        if file.name not in left:
+            file.unlink()
+    message = "expected the vocabulary of the text encoder, which is not CLIP's: vocab.json and merges.txt, or tokenizer.json"
+    with pytest.raises(CheckpointError, match=re.escape(message)):
+        describe(copy).model()
+    shutil.rmtree(copy / "tokenizer")
+    with pytest.raises(CheckpointError, match=re.escape(message)):
+        describe(copy).model()
 
 
 @pytest.mark.parametrize("variant", ["bf16", "fp32", "ema", "non_ema"])

@@ -177,7 +177,10 @@ def test_sizes_are_bytes_in_memory():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (Mask(torch.tensor([[[math.nan, 0, math.nan]]])), "2 NaN among its 3 values; --dtype float32 may help"),
+        (
+            Mask(torch.tensor([[[math.nan, 0, math.nan]]])),
+            "2 NaN among its 3 values; if it computed in another dtype, --dtype float32 may help",
+        ),
         (Mask(torch.tensor([[[math.inf, -math.inf, 0]]])), "2 infinite among its 3 values"),
         (Mask(torch.tensor([[[math.inf, math.nan, 0]]])), "1 NaN and 1 infinite among its 3 values"),
         (Image(torch.zeros(1, 3, 4, 5)), "expected float32 of shape (B, H, W, 3), found float32 of shape (1, 3, 4, 5)"),

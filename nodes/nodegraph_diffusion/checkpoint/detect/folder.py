@@ -141,11 +141,17 @@ def _text_source(path: Path, part: Part, index_reason: str | None, headers: Head
     files = (config_file.path, *weights.paths)
     tokenizer = None if model_folder is None else model_folder / TOKENIZERS[part]
     notes: tuple[str, ...] = ()
-    if tokenizer is not None and tokenizer.is_dir():
-        files = (*files, *sorted(file for file in tokenizer.iterdir() if file.is_file()))
+    vocabulary = () if tokenizer is None else _vocabulary_files(tokenizer)
+    if vocabulary:
+        files = (*files, *vocabulary)
     elif tokenizer is not None:
         if config_file.content.get("vocab_size") != CLIPTextConfig.vocab_size:
-            raise CheckpointError(tokenizer.parent, expected=f"a folder '{tokenizer.name}'", found="none", hint=_OTHER_FOLDER)
+            raise CheckpointError(
+                tokenizer,
+                expected="the vocabulary of the text encoder, which is not CLIP's: vocab.json and merges.txt, or tokenizer.json",
+                found="neither",
+                hint="Copy them from the folder that the model comes from.",
+            )
         notes = (f"the folder has no {tokenizer.name}: prompts are read with CLIP's vocabulary, that of all families",)
         tokenizer = None
     by_index = index_reason is not None
@@ -161,6 +167,13 @@ def _text_source(path: Path, part: Part, index_reason: str | None, headers: Head
         from_index=by_index,
         notes=notes,
     )
+
+
+def _vocabulary_files(tokenizer: Path) -> tuple[Path, ...]:
+    """The files of a tokenizer's folder; none if it is not there, or lacks the vocabulary."""
+    files = {file.name: file for file in sorted(tokenizer.iterdir()) if file.is_file()} if tokenizer.is_dir() else {}
+    is_whole = "tokenizer.json" in files or {"vocab.json", "merges.txt"} <= files.keys()
+    return tuple(files.values()) if is_whole else ()
 
 
 def _part_config(path: Path, part: Part) -> tuple[Path | None, ConfigFile]:
