@@ -136,6 +136,7 @@ def workflow() -> Workflow:
     more = made.add("Found", name="more", text="more")
     made.output("short", made.add("Shorter", name="short", text=1j, more=more))
     made.output("more", more)
+    made.output("other", more, save={"file": "other.txt", "wide": True})  # with an option, the codec is asked for a format
     return made
 
 

@@ -130,6 +130,7 @@ def test_all_node_types_are_listed(plugins):
 def test_nodes_that_run_networks_are_numeric(plugins):
     numeric = {entry.name for entry in plugins.nodes.entries() if entry.value.numeric}
     painting = {"TextEncode", "VAEEncode", "VAEDecode", "ApplyInpaint", "UNetDenoise", "PerpNeg", "DualGuidance", "Sampler"}
+    painting |= {"ClassifierGuidance"}
     learning = {name for name in plugins.nodes.names() if name.startswith("Train")}
     assert numeric == painting | learning | {"Edges", "Evaluate", "ExportModel"}
 
