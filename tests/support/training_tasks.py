@@ -189,6 +189,8 @@ def fine_tuning() -> tuple[Task[Any], Any]:
         special = {"bos_token_id": 8, "eos_token_id": END, "pad_token_id": END}
         path, vocabulary = Path(folder) / "model", Path(folder) / "vocabulary"
         vocabulary.mkdir()
+        for name, content in (("vocab.json", "{}"), ("merges.txt", "")):  # texts are tokens here
+            (vocabulary / name).write_text(content, encoding="utf-8")
         save_diffusers(
             path,
             unet,
