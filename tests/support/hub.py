@@ -79,7 +79,7 @@ def serve(
                 self.reply(200, json.dumps(answer).encode(), {"Content-Type": "application/json"}, body)
             elif (name := "/".join(rest[2:])) in repositories[repo]:
                 answer = _file_answer(repositories[repo][name], wanted, faults.get(name))
-                self.close_connection = answer.sent is not None
+                self.close_connection = body and answer.sent is not None  # elsewhere the client would use the connection again
                 headers = {"X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes", **answer.headers}
                 self.reply(answer.status, answer.data, headers, body, sent=answer.sent)
             else:
