@@ -54,6 +54,12 @@ def test_files_are_python_and_know_every_node(files):
     methods = {part.name for part in stub.body if isinstance(part, ast.FunctionDef)}
     public = {name for name, member in vars(Workflow).items() if callable(getattr(Workflow, name)) and not name.startswith("_")}
     assert public <= methods
+    (handles,) = (part for path, tree in trees.items() if path.name == "handles.pyi" for part in [tree])
+    known_handles = {part.name for part in handles.body if isinstance(part, ast.ClassDef | ast.FunctionDef)} | {"Handle"}
+    imported = (
+        part for part in trees[STUB].body if isinstance(part, ast.ImportFrom) and part.module == "nodegraph.workflow.handles"
+    )
+    assert {name.name for part in imported for name in part.names} <= known_handles
     known = set(re.findall(r"type: _?Literal\['(\w+)'\]", files[STUB]))
     assert known == {entry.name for entry in load_plugins(with_code=False).nodes.entries()}
 

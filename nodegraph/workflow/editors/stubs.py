@@ -38,7 +38,7 @@ class AnyNodeHandle(NodeHandle[Any]):
 
 Handle = PortHandle[Any]
 
-class WorkflowHandle(AnyNodeHandle): ...
+class CheckedHandle(AnyNodeHandle): ...
 
 class Params(dict[str, ParamDef]):
     def __getattr__(self, name: str) -> ParamRef: ...
@@ -86,7 +86,8 @@ def stub_files(plugins: Plugins) -> dict[Path, str]:
 def _workflow_stub(nodes: Iterable[NodeSpec]) -> str:
     """The module of `Workflow` without the bodies of its functions, and with an `add` for each node type."""
     tree = ast.parse(Path(workflow_module.__file__).read_text(encoding="utf-8"))
-    imports = [part for part in tree.body if isinstance(part, ast.Import | ast.ImportFrom)]
+    for_types = (part for block in tree.body if isinstance(block, ast.If) for part in block.body)  # if TYPE_CHECKING
+    imports = [part for part in (*tree.body, *for_types) if isinstance(part, ast.Import | ast.ImportFrom)]
     (defined,) = (part for part in tree.body if isinstance(part, ast.ClassDef) and part.name == "Workflow")
     modules = dict[str, None]()
     handles, adds = [], []
