@@ -41,10 +41,12 @@ def build_graph(workflow: Workflow, plugins: Plugins, overrides: Sequence[Overri
 
     Raises WorkflowError with every problem that was found.
     """
-    return _build(workflow, plugins, overrides, targets, Decided())
+    return _build(workflow, plugins, overrides, targets, decided=Decided())
 
 
-def _build(workflow: Workflow, plugins: Plugins, overrides: Sequence[Override], targets: Sequence[str], decided: Decided) -> Graph:
+def _build(
+    workflow: Workflow, plugins: Plugins, overrides: Sequence[Override], targets: Sequence[str], *, decided: Decided
+) -> Graph:
     builder = _Builder(workflow, plugins, overrides, decided)
     graph = builder.build(targets)
     decided.seeds.update(graph.seeds)
@@ -59,7 +61,7 @@ def _build(workflow: Workflow, plugins: Plugins, overrides: Sequence[Override], 
     def decide(values: Mapping[Awaited, Any]) -> Graph:
         known = replace(decided, values={**decided.values, **values})
         with gc_paused():
-            return context.copy().run(_build, copied, plugins, overrides, targets, known)
+            return context.copy().run(_build, copied, plugins, overrides, targets, decided=known)
 
     undecided = undecided_part(
         graph,

@@ -30,7 +30,7 @@ class NodeChecks:
             if (spec.check is not None or spec.outline is not None) and len(node.inputs) == len(spec.inputs):
                 known = self._known(node)
                 if self._is_right(node, known) and spec.outline is not None:
-                    self._outlines[node.name] = self._call(node, "outline", spec.outline, dict, known) or _NOTHING
+                    self._outlines[node.name] = self._call(node, "outline", spec.outline, dict, known=known) or _NOTHING
 
     def _known(self, node: GraphNode) -> dict[str, Any]:
         """What is known about a node's inputs: literals, and outlines of what is linked."""
@@ -46,7 +46,7 @@ class NodeChecks:
         """Whether the node type's own check finds nothing wrong; otherwise it is reported."""
         if node.spec.check is None:
             return True
-        messages = self._call(node, "check", node.spec.check, list, known)
+        messages = self._call(node, "check", node.spec.check, list, known=known)
         for message in messages or ():
             about = next((name for name in node.inputs if message.startswith((f"{name} ", f"{name}: "))), None)
             definition = self._inputs.workflow.nodes[node.name]
@@ -55,7 +55,7 @@ class NodeChecks:
         return messages == []
 
     def _call(
-        self, node: GraphNode, what: str, function: Callable[..., Any], read: Callable[[Any], T], known: Mapping[str, Any]
+        self, node: GraphNode, what: str, function: Callable[..., Any], read: Callable[[Any], T], *, known: Mapping[str, Any]
     ) -> T | None:
         """What a plugin's function returns; None if it fails, which is reported as the plugin's mistake."""
         try:

@@ -10,7 +10,7 @@ import enum
 import functools
 import heapq
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from nodegraph.cache.snapshots import Snapshot, digests_of_items
 from nodegraph.cache.store.store import LostResultError, StoredValue
@@ -31,8 +31,18 @@ Delivery = Callable[[Output, StoredValue | None, Callable[[], Snapshot]], None]
 """Receives an output, how its value is stored (None: it is not), and a function that returns a snapshot of the value."""
 
 
-Carry = Callable[[str, Outcome, Mapping[str, str], bool, Callable[[ResolvedLink], Snapshot]], None]
-"""Receives a node that ran, its outcome and digests, whether it is what its key stands for, and what returns its values."""
+class Carry(Protocol):
+    """Receives a node that ran, its outcome and digests, whether it is what its key stands for, and what returns its values."""
+
+    def __call__(
+        self,
+        name: str,
+        outcome: Outcome,
+        *,
+        digests: Mapping[str, str],
+        is_keyed: bool,
+        snapshot: Callable[[ResolvedLink], Snapshot],
+    ) -> None: ...
 
 
 class _Need(enum.IntEnum):
@@ -260,7 +270,7 @@ class Scheduler:
         is_keyed = self.known.made(name, digests, stored=outcome.stored, depends=outcome.depends)
         self._values.add(name, outcome.values)
         if self._carry is not None:
-            self._carry(name, outcome, digests, is_keyed, self._snapshot)
+            self._carry(name, outcome, digests=digests, is_keyed=is_keyed, snapshot=self._snapshot)
         status = self._check(outcome) if name in self.known.checked else "ran"
         self.reports[name] = NodeReport(
             status=status,

@@ -274,7 +274,13 @@ class Session:
         return plan
 
     def _carry(
-        self, name: str, outcome: Outcome, digests: Mapping[str, str], is_keyed: bool, snapshot: Callable[[ResolvedLink], Snapshot]
+        self,
+        name: str,
+        outcome: Outcome,
+        *,
+        digests: Mapping[str, str],
+        is_keyed: bool,
+        snapshot: Callable[[ResolvedLink], Snapshot],
     ) -> None:
         """Keep a result for the next plan: one that decides the graph, or that the cache does not have."""
         assert self._deciding is not None  # only then, results are carried

@@ -101,7 +101,7 @@ def watch(
     options = {"targets": targets or None, "keep_going": keep_going, "out": out, "overwrite": overwrite}
 
     def work(engine: Engine, _: Workflow) -> None:
-        _Watch(engine, path, settings, presets, options, quiet=quiet).run()
+        _Watch(engine, path, settings=settings, presets=presets, options=options, quiet=quiet).run()
 
     from nodegraph.workflow.workflow import Workflow
 
@@ -121,10 +121,10 @@ class _Watch:
         self,
         engine: Engine,
         path: Path,
+        *,
         settings: Sequence[tuple[str, str]],
         presets: Sequence[Path],
         options: Mapping[str, Any],
-        *,
         quiet: bool,
     ) -> None:
         from nodegraph.run.outputs.own_files import OwnFiles
