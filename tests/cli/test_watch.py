@@ -15,7 +15,6 @@ import pytest
 
 from tests.support.cli import Cli
 
-pytest.importorskip("watchfiles")
 pytestmark = pytest.mark.slow
 
 OUTER = """
