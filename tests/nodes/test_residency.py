@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -78,3 +80,15 @@ def test_value_without_countable_tensors_has_no_version():
     assert version_of("text") is None
     assert version_of(Holder(None)) is None
     assert version_of([[i] for i in range(MAX_OBJECTS + 1)]) is None
+
+
+def test_replaced_tensors_of_a_network_are_freed():
+    network = nn.Linear(2, 2)
+    version_of(network)
+    replaced = weakref.ref(network.weight)
+    network.weight = nn.Parameter(torch.ones(2, 2))
+    assert replaced() is None
+    before = version_of(network)
+    with torch.no_grad():
+        network.weight.zero_()
+    assert version_of(network) == before + 1

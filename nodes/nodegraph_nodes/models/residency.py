@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from nodegraph.plugin_api import Blocks
 from nodegraph_nodes.imported_torch import imported_torch
@@ -23,7 +23,7 @@ MAX_OBJECTS: Final = 10_000
 
 _WITHOUT_TENSORS: Final = (type(None), bool, int, float, str, bytes, type, ModuleType, FunctionType, MethodType, Path)
 _VERSION: Final = attrgetter("_version")
-_tensors: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()  # by network
+_tensors: WeakKeyDictionary[Any, list[ref[Any]]] = WeakKeyDictionary()  # by network
 
 
 def memory_of(value: Any) -> Blocks:
@@ -70,10 +70,15 @@ def version_of(value: Any) -> int | None:
 
 
 def _tensors_of(network: Any) -> list[Any]:
-    """The parameters and buffers of a network, remembered: finding them takes longer than looking at them."""
-    if network not in _tensors:
-        _tensors[network] = [*network.parameters(), *network.buffers()]
-    return _tensors[network]
+    """The parameters and buffers of a network, remembered: finding them takes longer than looking at them.
+
+    Tensors that the network no longer has are not kept in memory.
+    """
+    tensors = [tensor() for tensor in _tensors.get(network, ())]
+    if not tensors or any(tensor is None for tensor in tensors):
+        tensors = [*network.parameters(), *network.buffers()]
+        _tensors[network] = list(map(ref, tensors))
+    return tensors
 
 
 def _attributes(item: Any) -> Collection[Any]:
