@@ -59,8 +59,8 @@ LAYERS: dict[str, str] = {
     "nodegraph.workflow.editors": "json_schema stubs",
     "nodegraph.workflow.diagram": "diagram layout mermaid svg",
     "nodegraph_diffusion": (
-        "masks resizing networks noise_schedule checkpoint adapters conditioning denoising options guidance schedules sampling "
-        "testing text tiny training recipes"
+        "masks resizing canny networks noise_schedule checkpoint adapters conditioning denoising options guidance schedules "
+        "sampling testing text tiny training recipes"
     ),
     "nodegraph_diffusion.adapters": "lora",
     "nodegraph_diffusion.adapters.lora": "match family rotations formulas patch",
@@ -131,7 +131,8 @@ LAYERS: dict[str, str] = {
     "nodegraph_nodes.pictures": "colours side_data files foreign formats parameters sheets labelled_sheet difference",
     "nodegraph_nodes.trained": "codec opened",
     "nodegraph_nodes.nodes": (
-        "outlines adapters conditioning grid guidance latent latents lists mask concat image models sigmas sampling template text"
+        "outlines adapters batches conditioning edges grid guidance mask repaint latent latents lists concat image models sigmas "
+        "sampling template text"
     ),
 }
 """The modules and packages inside each package, lowest first."""

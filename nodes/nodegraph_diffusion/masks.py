@@ -73,6 +73,53 @@ def blur(mask: Tensor, sigma: float) -> Tensor:
     return planes[:, 0].clamp(0, 1)
 
 
+def grow_square(mask: Tensor, side: int) -> Tensor:
+    """The mask, rounded, with each white pixel widened to a square of `side` pixels, as in ComfyUI: (B, H, W) -> (B, H, W).
+
+    An even square reaches one pixel further to the right and down than to the left and up.
+    """
+    if side == 0:
+        return mask.round()
+    before, after = side // 2, (side - 1) // 2  # what a pixel sees of the mask: it is white if anything there is
+    padded = F.pad(mask.round()[:, None], (before, after, before, after))
+    return F.max_pool2d(padded, side, stride=1)[:, 0]
+
+
+def pad(mask: Tensor, margins: tuple[int, int, int, int], feather: int) -> Tensor:
+    """A black mask (B, H, W) with white margins (left, top, right, bottom): what is new after a picture was padded.
+
+    Inside, the mask rises towards each margin that is not 0, over `feather` pixels: with the distance d from the nearest one, it is
+    ((feather - d) / feather)^2, as in ComfyUI. A picture that is not larger than two feathers has none.
+    """
+    left, top, right, bottom = margins
+    height, width = mask.shape[-2:]
+    inside = torch.zeros(height, width)
+    if feather and 2 * feather < min(height, width):
+        rows, columns = torch.arange(height)[:, None], torch.arange(width)
+        distances = ((rows, top), (height - rows, bottom), (columns, left), (width - columns, right))
+        near = [distance.expand(height, width) for distance, margin in distances if margin]
+        if near:
+            nearest = torch.stack(near).amin(0).clamp(max=feather)
+            inside = ((feather - nearest) / feather) ** 2
+    return F.pad(torch.maximum(mask, inside), (left, right, top, bottom), value=1.0)
+
+
+def faded(size: tuple[int, int], feather: int, fades: tuple[bool, bool, bool, bool]) -> Tensor:
+    """A white mask of `size` (height, width) that fades at the sides (left, top, right, bottom) in `fades`: (height, width).
+
+    The outermost of `feather` cells has 1 / feather, the next one 2 / feather, and so on; where two sides meet, both count.
+    """
+    height, width = size
+    left, top, right, bottom = fades
+
+    def line(length: int, first: bool, last: bool) -> Tensor:
+        weights = torch.ones(length)
+        rising = ((torch.arange(length) + 1) / feather).clamp(max=1) if feather else weights
+        return weights * (rising if first else 1) * (rising.flip(0) if last else 1)
+
+    return line(height, top, bottom)[:, None] * line(width, left, right)
+
+
 def hide(pixels: Tensor, mask: Tensor) -> Tensor:
     """The pixels (B, H, W, 3) in [0, 1] with grey where the mask (1 or B, H, W) rounds to white."""
     keep = 1 - mask[..., None].round()  # (1 or B, H, W, 1)

@@ -1,4 +1,4 @@
-"""Resizing of latents."""
+"""Resizing and cropping of latents and pictures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PARALLEL = 1e-5  # the cosine of two cells that are treated as parallel differs from 1 or -1 by less
+
+
+def cropped(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """The middle of (..., H, W) with the proportions of `size` (height, width), as in ComfyUI; at most one side is cut. A view."""
+    height, width = planes.shape[-2:]
+    ratio, target = width / height, size[1] / size[0]
+    x = round((width - width * (target / ratio)) / 2) if ratio > target else 0
+    y = round((height - height * (ratio / target)) / 2) if ratio < target else 0
+    return planes[..., y : height - y, x : width - x]
 
 
 def bislerp(latent: Tensor, size: tuple[int, int]) -> Tensor:

@@ -203,19 +203,20 @@ class TensorCodec(SafetensorsCodec):
 
 
 class LatentCodec(TensorCodec):
-    """Stores a Latent; its space as channels, factor and scale."""
+    """Stores a Latent; its space as channels, factor and scale, and its numbers if it has some."""
 
     def plain_fields(self, value: Latent) -> dict[str, Any]:
         space = value.space
         parts = None if space is None else [space.channels, space.factor, space.scaling_factor]
-        return {"size": value.size, "space": parts}
+        return {"size": value.size, "space": parts} | ({} if value.numbers is None else {"numbers": value.numbers})
 
     def rebuild(self, tensors: dict[str, Tensor], fields: dict[str, Any]) -> Latent:
         from nodegraph_diffusion.networks.config import LatentSpace
 
         parts = fields.get("space")  # which files of earlier versions do not have
         height, width = fields["size"]
-        return Latent(tensors["samples"], (height, width), None if parts is None else LatentSpace(*parts))
+        space = None if parts is None else LatentSpace(*parts)
+        return Latent(tensors["samples"], (height, width), space, _without_lists(fields.get("numbers")))
 
 
 class PromptsCodec(SafetensorsCodec):
@@ -336,6 +337,6 @@ CODECS: dict[type, SafetensorsCodec] = {
     Mask: PictureCodec(Mask, "values", "B H W", convert=conversions.mask),
     Latent: LatentCodec(Latent, "samples", "B C h w", convert=conversions.latent),
     Conditioning: PromptsCodec(),
-    Noise: TensorCodec(Noise, "values", "B C h w", ("seed", "draw"), convert=conversions.noise),
+    Noise: TensorCodec(Noise, "values", "B C h w", ("seed", "draw", "numbers"), convert=conversions.noise),
     Sigmas: TensorCodec(Sigmas, "values", "n", convert=conversions.sigmas),
 }

@@ -113,12 +113,14 @@ class Latent(_Value):
     """Encoded pictures: `samples` (B, C, h, w), float32, scaled as the UNet expects them.
 
     `size` is the height and width of the pictures in pixels. Encoding pads pictures if needed; decoding crops them to `size`.
-    `space` describes the autoencoder that it belongs to: its channels and its scale. None means that it is not known.
+    `space` describes the autoencoder that it belongs to: its channels and its scale. None means that it is not known. `numbers` say
+    which picture of a batch each one is, for `Noise`; None means 0, 1, ... .
     """
 
     samples: Tensor
     size: tuple[int, int]
     space: LatentSpace | None = field(default=None, repr=False)
+    numbers: tuple[int, ...] | None = field(default=None, repr=False)
 
     def require_space(self, space: LatentSpace | None, use: str) -> None:
         """Raise ValueError if the latent is of another space than `space`, that of what is to `use` it; None fits any."""
@@ -150,11 +152,15 @@ class Conditioning(_Value):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Noise(_Value):
-    """Noise to start from: `values` (B, C, h, w), float32 on the CPU, drawn from `seed` in the way that `draw` says, if known."""
+    """Noise to start from: `values` (B, C, h, w), float32 on the CPU, drawn from `seed` in the way that `draw` says, if known.
+
+    `numbers` are those of the latent that it was drawn for.
+    """
 
     values: Tensor
     seed: int
     draw: Literal["per_picture", "sequential", "none"] | None = field(default=None, repr=False)
+    numbers: tuple[int, ...] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

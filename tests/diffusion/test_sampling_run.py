@@ -46,6 +46,11 @@ def test_start_and_end_cut_a_run():
     assert torch.equal(karras(8, end_step=3), whole[:4])
     assert torch.equal(karras(8, start_step=2, end_step=5), whole[2:6])
     assert torch.equal(karras(8, end_step=99), whole)
+    finished = karras(8, start_step=2, end_step=5, finish=True)
+    assert torch.equal(finished[:-1], whole[2:5])
+    assert float(finished[-1]) == 0
+    assert torch.equal(karras(8, end_step=8, finish=True), whole)
+    assert torch.equal(karras(8, start_step=3, end_step=3, finish=True), whole[3:4])
     assert karras(8, start_step=8).tolist() == [0.0]
     assert torch.equal(karras(6, 0.5, end_step=2), karras(6, 0.5)[:3])
 

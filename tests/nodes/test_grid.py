@@ -43,7 +43,7 @@ def test_nearest_copies_pixels():
         ({"height": 1}, (1, 2)),
     ],
 )
-@pytest.mark.parametrize("method", ["nearest", "bilinear", "bicubic", "area"])
+@pytest.mark.parametrize("method", ["nearest", "bilinear", "bicubic", "lanczos", "area"])
 def test_missing_side_keeps_the_aspect_ratio(sizes, size, method):
     resized = resize(pixels(batch=2), **sizes, method=method).pixels
     assert resized.shape == (2, *size, 3)
@@ -63,10 +63,56 @@ def test_resize_equals_pillow(method, filter, size):
     assert np.allclose(resized.numpy(), np.stack(channels, axis=-1).clip(0, 1), atol=2e-3)
 
 
+def lanczos(before, after):
+    """The weight of each of `before` pixels in each of `after`: sinc(d) sinc(d / 3), stretched if pictures become smaller."""
+    stretch = max(before / after, 1)
+    centres = (np.arange(after)[:, None] + 0.5) * before / after
+    distances = (np.arange(before) + 0.5 - centres) / stretch
+    weights = np.where(np.abs(distances) < 3, np.sinc(distances) * np.sinc(distances / 3), 0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("size", [(8, 6), (40, 60), (20, 30)])
+def test_lanczos_is_its_formula(size):
+    image = pixels(20, 24, batch=2)
+    resized = resize(image, height=size[0], width=size[1], method="lanczos").pixels.numpy()
+    expected = np.einsum("yi,bijc,xj->byxc", lanczos(20, size[0]), image.pixels.numpy(), lanczos(24, size[1]))
+    assert np.allclose(resized, expected.clip(0, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
+def test_without_antialias_few_pixels_count(method):
+    image = pixels(20, 24)
+    resized = resize(image, height=5, width=6, method=method, antialias=False).pixels[0, 2, 3]
+    weights = {"bilinear": [0.5, 0.5], "bicubic": [-0.09375, 0.59375, 0.59375, -0.09375]}[method]  # between two pixels
+    reach = len(weights) // 2
+    area = image.pixels[0, 10 - reach : 10 + reach, 14 - reach : 14 + reach]
+    expected = torch.einsum("i,j,ijc->c", torch.tensor(weights), torch.tensor(weights), area)
+    assert torch.allclose(resized, expected, atol=1e-6)
+    assert not torch.allclose(resized, resize(image, height=5, width=6, method=method).pixels[0, 2, 3], atol=1e-3)
+
+
+def test_a_picture_is_cropped_to_new_proportions():
+    image = pixels(20, 24)
+    assert torch.equal(resize(image, width=20, height=20, method="nearest", crop=True).pixels, image.pixels[:, :, 2:22])
+    assert torch.equal(resize(image, width=24, height=12, method="nearest", crop=True).pixels, image.pixels[:, 4:16])
+
+
+@pytest.mark.parametrize(("height", "width", "megapixels"), [(20, 24, 0.25), (300, 7, 0.001), (512, 512, 0.25)])
+def test_megapixels_set_the_size(height, width, megapixels):
+    resized = resize(plain(0.5, height, width), megapixels=megapixels, method="nearest").pixels
+    scale = (megapixels * 1024 * 1024 / (height * width)) ** 0.5
+    assert resized.shape[1:3] == (round(height * scale), round(width * scale))
+
+
 def test_resize_needs_exactly_one_size():
-    with pytest.raises(ValueError, match="needs a width, a height or a scale"):
+    with pytest.raises(ValueError, match="needs a width, a height, a scale or megapixels"):
         resize(pixels())
-    for sizes, message in (({}, "needs a width, a height or a scale"), ({"width": 8, "scale": 2.0}, "width and scale both set")):
+    for sizes, message in (
+        ({}, "needs a width, a height, a scale or megapixels"),
+        ({"width": 8, "scale": 2.0}, "width and scale both set"),
+        ({"scale": 2.0, "megapixels": 1.0}, "scale and megapixels both set"),
+    ):
         workflow = Workflow("resize")
         workflow.add("Resize", image=workflow.add("LoadImage", path=__file__).image, **sizes)
         with pytest.raises(WorkflowError, match=message):

@@ -13,9 +13,9 @@ from nodegraph_diffusion.resizing import bislerp
 from nodegraph_nodes.codecs import CODECS
 from nodegraph_nodes.nodes.concat import apply_pix2pix
 from nodegraph_nodes.nodes.latent import empty_latent, noise, vae_decode, vae_encode
-from nodegraph_nodes.nodes.latents import from_batch, image_from_batch, load_latent, resize_latent
+from nodegraph_nodes.nodes.latents import composite_latent, load_latent, resize_latent
 from nodegraph_nodes.nodes.sampling import sampler
-from nodegraph_nodes.types import Denoiser, Image, Latent
+from nodegraph_nodes.types import Denoiser, Image, Latent, Mask
 
 SD = LatentSpace()
 SDXL = LatentSpace(scaling_factor=0.13025)
@@ -86,25 +86,6 @@ def test_damaged_latents_are_refused(tmp_path, latent, problem):
         load_latent(tmp_path / "a.safetensors")
 
 
-# --- FromBatch
-
-
-def test_latents_come_out_of_a_batch():
-    batch = random(batch=4, size=(47, 40))
-    one = from_batch(batch, index=2)
-    assert torch.equal(one.samples, batch.samples[2:3])
-    assert (one.size, one.space) == (batch.size, batch.space)
-    assert torch.equal(from_batch(batch, index=-3, count=2).samples, batch.samples[1:3])
-    pictures = Image(torch.rand(3, 2, 2, 3))
-    assert torch.equal(image_from_batch(pictures, index=1, count=2).pixels, pictures.pixels[1:])
-
-
-@pytest.mark.parametrize(("index", "count"), [(4, 1), (3, 2), (-5, 1), (-1, 2)])
-def test_what_a_batch_does_not_have_is_an_error(index, count):
-    with pytest.raises(ValueError, match=f"expected pictures of a batch of 4, counted from 0, found {count} from {index} on"):
-        from_batch(random(batch=4), index=index, count=count)
-
-
 # --- ResizeLatent
 
 
@@ -158,9 +139,78 @@ def test_bislerp_of_special_cells():
     assert torch.allclose(bislerp(quarter, (1, 4)).norm(dim=1), torch.ones(1, 1, 4))  # linear interpolation would give 0.79
 
 
+@pytest.mark.parametrize("scale", [0.3, 1.1, 1.5, 2.55])
+def test_a_scale_gives_whole_cells(scale):
+    """As ComfyUI rounds: the cells, not the pixels."""
+    for rows in (505, 511, 512):
+        latent = Latent(torch.zeros(1, 4, 64, 40), (rows, 320), SD)
+        resized = resize_latent(latent, scale=scale)
+        assert resized.samples.shape[2:] == (round(64 * scale), round(40 * scale))
+        assert all(0 <= padding < 8 for padding in resized.padding)
+
+
+def test_the_centre_is_cut_out_to_new_proportions():
+    latent = random(h=6, w=12)
+    resized = resize_latent(latent, width=32, height=32, method="nearest", crop=True)
+    assert torch.equal(resized.samples, F.interpolate(latent.samples[..., 3:9], size=(4, 4), mode="nearest-exact"))
+    flat = resize_latent(latent, width=96, height=32, method="area", crop=True)
+    assert torch.equal(flat.samples, latent.samples[..., 1:5, :])
+    assert resize_latent(Latent(latent.samples, (48, 96), SD, (7,)), scale=2.0).numbers == (7,)
+
+
 def test_a_size_is_needed():
     with pytest.raises(ValueError, match="needs a width, a height or a scale"):
         resize_latent(random())
+
+
+# --- CompositeLatent
+
+
+def composed(original, pasted, x, y, feather):
+    """Cell by cell."""
+    result = original.clone()
+    rows, columns = original.shape[-2:]
+    height, width = min(pasted.shape[-2], rows - y), min(pasted.shape[-1], columns - x)
+    for i in range(height):
+        for j in range(width):
+            weight = 1.0
+            for distance, inside in (
+                (i, y > 0),
+                (j, x > 0),
+                (height - 1 - i, y + pasted.shape[-2] < rows),
+                (width - 1 - j, x + pasted.shape[-1] < columns),
+            ):
+                if inside and distance < feather:
+                    weight *= (distance + 1) / feather
+            result[..., y + i, x + j] = original[..., y + i, x + j] * (1 - weight) + pasted[..., i, j] * weight
+    return result
+
+
+@pytest.mark.parametrize(("x", "y", "feather"), [(0, 0, 0), (16, 8, 0), (16, 8, 16), (0, 8, 24), (40, 56, 16), (23, 15, 17)])
+def test_latents_are_pasted_and_fade_in(x, y, feather):
+    original, pasted = random(h=9, w=8), random(h=5, w=4, seed=1)
+    result = composite_latent(pasted, original, x, y, feather)
+    assert torch.allclose(result.samples, composed(original.samples, pasted.samples, x // 8, y // 8, feather // 8), atol=1e-6)
+    assert (result.size, result.space) == (original.size, original.space)
+    assert torch.equal(original.samples, random(h=9, w=8).samples)
+
+
+def test_a_mask_says_what_is_pasted():
+    original, pasted = random(batch=2, h=4, w=4), random(h=4, w=4, seed=1)
+    left = torch.zeros(1, 32, 32)
+    left[..., :16] = 1
+    result = composite_latent(pasted, original, mask=Mask(left)).samples
+    assert torch.equal(result[..., :2], pasted.samples[..., :2].expand(2, -1, -1, -1))
+    assert torch.equal(result[..., 2:], original.samples[..., 2:])
+
+
+def test_what_cannot_be_pasted_is_an_error():
+    with pytest.raises(ValueError, match="expected x and y inside the original of 40x48 pixels, found 40 and 0"):
+        composite_latent(random(), random(), x=40)
+    with pytest.raises(ValueError, match="expected one, or one for each of 1, found 2"):
+        composite_latent(random(batch=2), random())
+    with pytest.raises(ValueError, match=r"expected one of Stable Diffusion 1 and 2 .*, which this original is, found one of .*XL"):
+        composite_latent(random(space=SDXL), random())
 
 
 # --- the space of a latent

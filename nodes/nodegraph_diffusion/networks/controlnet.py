@@ -13,6 +13,7 @@ from nodegraph_diffusion.networks.attention import Context
 from nodegraph_diffusion.networks.config import HINT_WIDTHS, UNetConfig
 from nodegraph_diffusion.networks.source import NetworkSource, network_from
 from nodegraph_diffusion.networks.unet import Controls, UNetEncoder
+from nodegraph_diffusion.resizing import cropped
 
 
 class ControlNet(UNetEncoder):
@@ -105,9 +106,4 @@ def _mean(residual: Tensor) -> Tensor:
 
 def fitted(pictures: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, H, W, 3) cropped around its centre to the proportions of `size`, and resized to it: (B, 3, *size)."""
-    height, width = pictures.shape[1:3]
-    ratio, target = width / height, size[1] / size[0]
-    x = round((width - width * (target / ratio)) / 2) if ratio > target else 0
-    y = round((height - height * (ratio / target)) / 2) if ratio < target else 0
-    cut = pictures[:, y : height - y, x : width - x].movedim(-1, 1)
-    return F.interpolate(cut, size=size, mode="nearest-exact")
+    return F.interpolate(cropped(pictures.movedim(-1, 1), size), size=size, mode="nearest-exact")

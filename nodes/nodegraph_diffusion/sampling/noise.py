@@ -19,21 +19,28 @@ _DIGITS = 6  # digits of a level that torchsde resolves a path to by default
 ROUNDING = 1e-5  # the relative rounding error that a level from a sampler or a schedule may have
 
 
-def draw_noise(shape: Sequence[int], seed: int, draw: Draw = "per_picture") -> Tensor:
+def draw_noise(shape: Sequence[int], seed: int, draw: Draw = "per_picture", *, numbers: Sequence[int] | None = None) -> Tensor:
     """Unit noise to start from, `shape` (B, C, h, w), float32 on the CPU.
 
     `per_picture` draws picture k from its own generator, with the seed seed + k, so that its noise is the same in a batch and
-    alone; `sequential` draws the whole batch from one generator, as in ComfyUI. Raises ValueError for a seed outside [0, 2^64) or
-    another `draw`.
+    alone; `sequential` draws the whole batch from one generator, as in ComfyUI. `numbers` say which picture of a larger batch each
+    one is, and so which noise it gets; default: 0, 1, ... . Raises ValueError for a seed outside [0, 2^64), another `draw`, and
+    another count of `numbers` than B.
     """
     import torch
 
     _require_seed(seed)
+    if numbers is not None and len(numbers) != shape[0]:
+        raise ValueError(f"noise: expected a number for each of {shape[0]} pictures, found {len(numbers)}")
+    if draw == "sequential" and numbers is not None:
+        generator = torch.Generator().manual_seed(seed)
+        drawn = [torch.randn(tuple(shape[1:]), generator=generator) for _ in range(max(numbers) + 1)]
+        return torch.stack([drawn[number] for number in numbers])
     if draw == "sequential":
         return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed))
     if draw != "per_picture":
         raise ValueError(f"noise: expected draw 'per_picture' or 'sequential', found {draw!r}")
-    return _draw_each(shape, [torch.Generator().manual_seed(_picture_seed(seed, k)) for k in range(shape[0])])
+    return _draw_each(shape, [torch.Generator().manual_seed(_picture_seed(seed, k)) for k in numbers or range(shape[0])])
 
 
 def step_noise_source(

@@ -34,14 +34,16 @@ def sigmas_for(
     end_step: int | None = None,
     options: Mapping[str, object] | None = None,
     discard_penultimate: bool = False,
+    finish: bool = False,
 ) -> Tensor:
     """The noise levels of a run, (n + 1,) float32 on the CPU, decreasing, for n steps of a model's `noise_schedule`.
 
     A `strength` s below 1 keeps part of the content of the start latent: the run is the last `steps` steps of a schedule of
     int(steps / s) steps; 0 means no steps. `start_step` and `end_step` cut out a part of a run of `steps` steps, to be completed by
-    other runs. `options` are the schedule's. With `discard_penultimate`, the schedule has one step more, and its last level above 0
-    is left out (see `SamplerSpec`). Some schedules return more or fewer steps than requested, as in the programs that they come
-    from; a run at full strength uses all of them. Raises ValueError for values that are out of range or contradict each other.
+    other runs; with `finish`, the last step of a run that ends early removes all noise. `options` are the schedule's. With
+    `discard_penultimate`, the schedule has one step more, and its last level above 0 is left out (see `SamplerSpec`). Some
+    schedules return more or fewer steps than requested, as in the programs that they come from; a run at full strength uses all of
+    them. Raises ValueError for values that are out of range or contradict each other.
     """
     if steps < 1:
         raise ValueError(f"steps: expected at least 1, found {steps}; 20 to 30 are usual")
@@ -73,7 +75,12 @@ def sigmas_for(
         sigmas = torch.cat([sigmas[:-2], sigmas[-1:]])
     if strength < FULL_STRENGTH:
         sigmas = sigmas[-(steps + 1) :]
-    return sigmas[start_step:] if end_step is None or end_step >= steps else sigmas[start_step : end + 1]
+    if end_step is None or end_step >= steps:
+        return sigmas[start_step:]
+    part = sigmas[start_step : end + 1].clone()
+    if finish and len(part) > 1:
+        part[-1] = 0
+    return part
 
 
 def start_latent(latent: Tensor, noise: Tensor, sigma: float, sigma_max: float) -> Tensor:

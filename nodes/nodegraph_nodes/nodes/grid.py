@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from nodegraph import Help, Range, node
-from nodegraph_nodes.pictures.sheets import LONGEST_SIDE, contact_sheet, resize_pictures, rgb, text_band
+from nodegraph_nodes.pictures.sheets import LONGEST_SIDE, Method, contact_sheet, resize_pictures, rgb, text_band
 from nodegraph_nodes.types import Image
 
+MEGAPIXEL = 1024 * 1024
 Colour = Annotated[str, Help("a name or #rrggbb")]
 
 
 def _check_size(**literals: Any) -> Iterable[str]:
     sides = [name for name in ("width", "height") if literals.get(name) is not None]
-    if sides and literals.get("scale") is not None:
-        yield f"{' and '.join(sides)} and scale both set the size; leave one out"
-    if not sides and "scale" in literals and literals["scale"] is None:
-        yield "a Resize needs a width, a height or a scale; give one"
+    others = [name for name in ("scale", "megapixels") if literals.get(name) is not None]
+    if others and len(sides) + len(others) > 1:
+        yield f"{' and '.join([*sides, *others])} both set the size; leave one out"
+    if not sides and not others and {"scale", "megapixels"} <= literals.keys():
+        yield "a Resize needs a width, a height, a scale or megapixels; give one"
 
 
 def _check_colours(**literals: Any) -> Iterable[str]:
@@ -31,29 +34,38 @@ def _check_colours(**literals: Any) -> Iterable[str]:
                 yield f"{name}: {error}"
 
 
-@node("Resize", check=_check_size, foreign_names=("ImageScale", "ImageScaleBy"))
+@node("Resize", check=_check_size, foreign_names=("ImageScale", "ImageScaleBy", "ImageScaleToTotalPixels"))
 def resize(
     image: Image,
     width: Annotated[int | None, Range(1, LONGEST_SIDE), Help("pixels; default: in proportion to the height")] = None,
     height: Annotated[int | None, Range(1, LONGEST_SIDE), Help("pixels; default: in proportion to the width")] = None,
     scale: Annotated[float | None, Range(0.001, 1000), Help("instead of width and height; 2 doubles both")] = None,
-    method: Annotated[
-        Literal["nearest", "bilinear", "bicubic", "area"],
-        Help("nearest keeps pixels as they are; area is for much smaller pictures"),
-    ] = "bicubic",
+    megapixels: Annotated[
+        float | None, Range(0.001, 1024), Help("instead of width and height: their product, in units of 1024x1024 pixels")
+    ] = None,
+    method: Annotated[Method, Help("nearest keeps pixels as they are; area is for much smaller pictures")] = "bicubic",
+    crop: Annotated[bool, Help("cut what does not fit the new proportions, around the centre, instead of stretching")] = False,
+    antialias: Annotated[
+        bool, Help("false: bilinear and bicubic as in ComfyUI, which look at 4 and 16 pixels also if pictures become smaller")
+    ] = True,
 ) -> Image:
     """Resize pictures.
 
-    Give a width, a height, both, or a scale.
+    Give a width, a height, both, a scale, or megapixels, which keep the proportions.
     """
+    from nodegraph_diffusion.resizing import cropped
+
     rows, columns = image.pixels.shape[1:3]
+    if megapixels is not None:
+        scale = math.sqrt(megapixels * MEGAPIXEL / (rows * columns))
     if scale is not None:
         width, height = max(1, round(columns * scale)), max(1, round(rows * scale))
     if width is None and height is None:
-        raise ValueError("a Resize needs a width, a height or a scale. Give one")
+        raise ValueError("a Resize needs a width, a height, a scale or megapixels. Give one")
     width = width or max(1, round(columns * height / rows))  # type: ignore[operator]  # one of them is given
     height = height or max(1, round(rows * width / columns))
-    return Image(resize_pictures(image.pixels, (height, width), method))
+    pixels = cropped(image.pixels.movedim(-1, 1), (height, width)).movedim(1, -1) if crop else image.pixels
+    return Image(resize_pictures(pixels, (height, width), method, antialias=antialias))
 
 
 @node("Label", check=_check_colours)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from nodegraph import Help, Range, Run, Seed, node
 from nodegraph_nodes.models.autoencoder import decode_latent, encode_pictures
+from nodegraph_nodes.nodes.repaint import crop_to_multiples
 from nodegraph_nodes.trained.opened import opened_vae
 from nodegraph_nodes.types import AnyVAE, Image, Latent, Noise
 
@@ -33,14 +34,20 @@ def empty_latent(
 def vae_encode(
     vae: AnyVAE,
     image: Image,
+    fit: Annotated[
+        Literal["pad", "crop"], Help("sides that are not multiples of the VAE's factor: pad them, or crop them around the centre")
+    ] = "pad",
     sample: Annotated[bool, Help("draw from the encoder's distribution instead of taking its mean")] = False,
     seed: Annotated[Seed, Help("seed for 'sample'")] = 0,
     run: Run = Run(),
 ) -> Latent:
     """Encode pictures into latents.
 
-    Sides that are not multiples of the VAE's factor are padded. Decoding crops them again.
+    Sides that are not multiples of the VAE's factor are padded, and decoding crops them again. With `fit: crop`, as in ComfyUI, the
+    picture itself becomes smaller.
     """
+    if fit == "crop":
+        image = crop_to_multiples(image, opened_vae(vae).part.config.factor)
     return encode_pictures(opened_vae(vae), image, run, seed if sample else None)
 
 
@@ -52,7 +59,7 @@ def vae_decode(vae: AnyVAE, latent: Latent, run: Run = Run()) -> Image:
 
 @node("Noise", foreign_names=("KSampler", "KSamplerAdvanced", "SamplerCustom", "RandomNoise", "DisableNoise"))
 def noise(
-    like: Annotated[Latent, Help("the latent that the noise is for; only its shape is used")],
+    like: Annotated[Latent, Help("the latent that the noise is for; its shape is used, and which pictures of a batch it holds")],
     seed: Seed,
     draw: Annotated[
         Literal["per_picture", "sequential", "none"],
@@ -63,12 +70,12 @@ def noise(
 
     It is drawn on the CPU, so a seed gives the same picture on every device. `per_picture` draws picture k from seed + k;
     `sequential` draws all pictures from one generator. `none` is for a `Sampler` with a `start_step` that continues from a latent
-    which another one left noisy at its `end_step`.
+    which another one left noisy at its `end_step`. A latent that `FromBatch` took out of a batch gets the noise that it has there.
     """
     import torch
 
     from nodegraph_diffusion.sampling import draw_noise
 
     if draw == "none":
-        return Noise(torch.zeros_like(like.samples), seed, draw)
-    return Noise(draw_noise(like.samples.shape, seed, draw), seed, draw)
+        return Noise(torch.zeros_like(like.samples), seed, draw, like.numbers)
+    return Noise(draw_noise(like.samples.shape, seed, draw, numbers=like.numbers), seed, draw, like.numbers)

@@ -1,21 +1,16 @@
-"""Nodes that read, resize and take apart latents and batches."""
+"""Nodes that read, resize and compose latents."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from nodegraph import Help, Range, node
 from nodegraph_nodes.models.find import AnyFile
-from nodegraph_nodes.types import Image, Latent
+from nodegraph_nodes.types import Latent, Mask
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-T = TypeVar("T")
-Index = Annotated[int, Range(-4096, 4096), Help("the first one, counted from 0; -1 is the last of the batch")]
-Count = Annotated[int, Range(1, 4096), Help("how many")]
 LONGEST_SIDE = 32_768
 
 
@@ -60,30 +55,6 @@ def _cells(size: tuple[int, int], factor: int) -> tuple[int, int]:
     return -(-height // factor), -(-width // factor)
 
 
-@node("FromBatch", foreign_names=("LatentFromBatch",))
-def from_batch(latent: Latent, index: Index = 0, count: Count = 1) -> Latent:
-    """Take latents out of a batch: `count` of them, from `index` on.
-
-    Noise for the picture k of a batch is drawn from seed + k, so draw that of the batch, and sample before you take one out.
-    """
-    return Latent(_part(latent.samples, index, count), latent.size, latent.space)
-
-
-@node("ImageFromBatch")
-def image_from_batch(image: Image, index: Index = 0, count: Count = 1) -> Image:
-    """Take pictures out of a batch: `count` of them, from `index` on."""
-    return Image(_part(image.pixels, index, count))
-
-
-def _part(batch: Tensor, index: int, count: int) -> Tensor:
-    """`count` items of a batch, from `index` on. Raises ValueError if it does not have them."""
-    first = index + len(batch) if index < 0 else index
-    if not 0 <= first <= first + count <= len(batch):
-        found = f"{count} from {index} on"
-        raise ValueError(f"index: expected pictures of a batch of {len(batch)}, counted from 0, found {found}. Choose others")
-    return batch[first : first + count].contiguous()
-
-
 def _check_size(**literals: Any) -> Iterable[str]:
     sides = [name for name in ("width", "height") if literals.get(name) is not None]
     if sides and literals.get("scale") is not None:
@@ -92,16 +63,19 @@ def _check_size(**literals: Any) -> Iterable[str]:
         yield "a ResizeLatent needs a width, a height or a scale; give one"
 
 
-@node("ResizeLatent", check=_check_size, foreign_names=("LatentUpscale", "LatentUpscaleBy"))
+@node("ResizeLatent", version=2, check=_check_size, foreign_names=("LatentUpscale", "LatentUpscaleBy"))
 def resize_latent(
     latent: Latent,
     width: Annotated[int | None, Range(8, LONGEST_SIDE), Help("pixels; default: in proportion to the height")] = None,
     height: Annotated[int | None, Range(8, LONGEST_SIDE), Help("pixels; default: in proportion to the width")] = None,
-    scale: Annotated[float | None, Range(0.01, 100), Help("instead of width and height; 2 doubles both")] = None,
+    scale: Annotated[
+        float | None, Range(0.01, 100), Help("instead of width and height; 2 doubles both; rounded to whole cells")
+    ] = None,
     method: Annotated[
         Literal["nearest", "bilinear", "area", "bicubic", "bislerp"],
         Help("as in ComfyUI; bislerp turns from cell to cell along a sphere, so that values between two cells do not fade"),
     ] = "bislerp",
+    crop: Annotated[bool, Help("cut what does not fit the new proportions, around the centre, instead of stretching")] = False,
 ) -> Latent:
     """Resize latents, to be sampled again with a `strength` of about 0.5.
 
@@ -110,21 +84,68 @@ def resize_latent(
     """
     import torch.nn.functional as F
 
-    from nodegraph_diffusion.resizing import bislerp
+    from nodegraph_diffusion.resizing import bislerp, cropped
 
     rows, columns = latent.size
+    factor = latent.space.factor if latent.space is not None else -(-rows // latent.samples.shape[-2])
     if scale is not None:
-        width, height = max(1, round(columns * scale)), max(1, round(rows * scale))
+        down, across = latent.samples.shape[-2:]
+        height, width = _scaled(rows, down, factor, scale=scale), _scaled(columns, across, factor, scale=scale)
     if width is None and height is None:
         raise ValueError("a ResizeLatent needs a width, a height or a scale. Give one")
     width = width or max(1, round(columns * height / rows))  # type: ignore[operator]  # one of them is given
     height = height or max(1, round(rows * width / columns))
     if max(width, height) > LONGEST_SIDE:
         raise ValueError(f"expected sides of at most {LONGEST_SIDE} pixels, found {width}x{height}. Choose a smaller scale")
-    factor = latent.space.factor if latent.space is not None else -(-rows // latent.samples.shape[-2])
     cells = _cells((height, width), factor)
+    samples = cropped(latent.samples, cells) if crop else latent.samples
     if method == "bislerp":
-        samples = bislerp(latent.samples, cells)
+        samples = bislerp(samples, cells)
     else:
-        samples = F.interpolate(latent.samples, size=cells, mode="nearest-exact" if method == "nearest" else method)
-    return Latent(samples.contiguous(), (height, width), latent.space)
+        samples = F.interpolate(samples, size=cells, mode="nearest-exact" if method == "nearest" else method)
+    return replace(latent, samples=samples.contiguous(), size=(height, width))
+
+
+def _scaled(side: int, cells: int, factor: int, *, scale: float) -> int:
+    """The side of a picture of `side` pixels in `cells` cells after scaling these to a whole number, as ComfyUI does."""
+    scaled = max(1, round(cells * scale))
+    return min(max(round(side * scale), (scaled - 1) * factor + 1), scaled * factor)
+
+
+@node("CompositeLatent", foreign_names=("LatentComposite", "LatentCompositeMasked"))
+def composite_latent(
+    latent: Latent,
+    original: Latent,
+    x: Annotated[int, Range(0, LONGEST_SIDE), Help("pixels from the left; rounded down to whole cells")] = 0,
+    y: Annotated[int, Range(0, LONGEST_SIDE), Help("pixels from the top; rounded down to whole cells")] = 0,
+    feather: Annotated[int, Range(0, 8192), Help("pixels over which sides inside `original` fade in")] = 0,
+    mask: Annotated[Mask | None, Help("for `latent`: only its white part is pasted")] = None,
+) -> Latent:
+    """Paste `latent` onto `original`.
+
+    What is outside `original` is cut off. Sample the result again, so that the two fit together.
+    """
+    from nodegraph_diffusion.denoising.mask import latent_mask
+    from nodegraph_diffusion.masks import faded
+
+    latent.require_space(original.space, "original is")
+    rows, columns = original.samples.shape[-2:]
+    factor = original.space.factor if original.space is not None else -(-original.size[0] // rows)
+    top, left = y // factor, x // factor
+    if top >= rows or left >= columns:
+        raise ValueError(f"expected x and y inside the original of {original.size[1]}x{original.size[0]} pixels, found {x} and {y}")
+    if len(latent.samples) not in (1, len(original.samples)):
+        raise ValueError(
+            f"latent: expected one, or one for each of {len(original.samples)}, found {len(latent.samples)}. Give as many of each"
+        )
+    height, width = latent.samples.shape[-2:]
+    sides = (left > 0, top > 0, left + width < columns, top + height < rows)
+    height, width = min(height, rows - top), min(width, columns - left)
+    pasted = latent.samples[..., :height, :width]
+    weight = faded((height, width), feather // factor, sides)
+    if mask is not None:
+        weight = weight * latent_mask(mask.values, latent.samples)[:, :1, :height, :width]
+    samples = original.samples.clone()
+    area = samples[..., top : top + height, left : left + width]
+    area.copy_(area * (1 - weight) + pasted * weight)
+    return replace(original, samples=samples)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from nodegraph import Choice, Help, OptionsOf, Range, Run, node
 from nodegraph_nodes.models.denoisers import load_denoisers, terms_of
 from nodegraph_nodes.nodes.mask import mask_for_latent
-from nodegraph_nodes.nodes.sigmas import EndStep, ScheduleOptions, StartStep, Steps, Strength, check_steps
+from nodegraph_nodes.nodes.sigmas import EndStep, Finish, ScheduleOptions, StartStep, Steps, Strength, check_steps
 from nodegraph_nodes.trained.opened import opened_unet
 from nodegraph_nodes.types import AnyUNet, Conditioning, Denoiser, Latent, Mask, Noise, Sigmas
 
@@ -54,7 +54,7 @@ def unet_denoise(
 
 def _check_levels(**literals: Any) -> Iterable[str]:
     yield from check_steps(**literals)
-    defaults = {"start_step": 0, "end_step": None, "strength": 1}
+    defaults = {"start_step": 0, "end_step": None, "finish": False, "strength": 1}
     changed = [name for name, default in defaults.items() if literals.get(name, default) != default]
     if "sigmas" not in literals and changed:
         yield f"sigmas already sets where sampling starts and ends; leave out {' and '.join(changed)}, or sigmas"
@@ -80,12 +80,15 @@ def sampler(
     latent: Latent,
     noise: Noise,
     mask: Annotated[Mask | None, Help("white is repainted, black is kept")] = None,
-    sigmas: Annotated[Sigmas | None, Help("noise levels, instead of schedule, steps, start_step, end_step and strength")] = None,
+    sigmas: Annotated[
+        Sigmas | None, Help("noise levels, instead of schedule, steps, strength, start_step, end_step and finish")
+    ] = None,
     sampler: Annotated[Any, Choice("samplers")] = "dpmpp_2m",
     schedule: Annotated[Any, Choice("schedules")] = "karras",
     steps: Steps = 20,
     start_step: StartStep = 0,
     end_step: EndStep = None,
+    finish: Finish = False,
     strength: Strength = 1.0,
     soft_mask: Annotated[
         Literal["blend", "differential"],
@@ -123,6 +126,7 @@ def sampler(
             strength=strength,
             start_step=start_step,
             end_step=end_step,
+            finish=finish,
             options=schedule_options,
             discard_penultimate=getattr(method, "discard_penultimate", False),
         )
@@ -147,7 +151,7 @@ def sampler(
         steps=steps if start_step or end_step is not None else None,
     )
     _require_same_shape(samples, latent.samples)
-    return Latent(samples.float().cpu(), latent.size, latent.space or denoiser.latent)
+    return Latent(samples.float().cpu(), latent.size, latent.space or denoiser.latent, latent.numbers)
 
 
 def _start_noise(noise: Noise, like: str | None) -> Tensor:
@@ -156,7 +160,7 @@ def _start_noise(noise: Noise, like: str | None) -> Tensor:
         return noise.values
     from nodegraph_diffusion.sampling import draw_noise
 
-    return draw_noise(noise.values.shape, noise.seed, "sequential")
+    return draw_noise(noise.values.shape, noise.seed, "sequential", numbers=noise.numbers)
 
 
 def _require_sampler_for(levels: Tensor, method: Any) -> None:

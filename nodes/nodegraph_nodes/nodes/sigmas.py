@@ -12,6 +12,7 @@ from nodegraph_nodes.types import AnyUNet, Sigmas
 Steps = Annotated[int, Range(1, 10_000), Help("number of steps")]
 StartStep = Annotated[int, Range(0, 10_000), Help("the step to start with, counted from 0; earlier steps are skipped")]
 EndStep = Annotated[int | None, Range(0, 10_000), Help("the step to stop before; the remaining noise is left for another sampler")]
+Finish = Annotated[bool, Help("with end_step: remove all noise in the last step, instead of leaving some")]
 Strength = Annotated[float, Range(0, 1), Help("how much to change the latent; 1 ignores what it shows, 0 keeps it")]
 ScheduleOptions = Annotated[dict[str, Any] | None, OptionsOf("schedule"), Help("'nodegraph schedules NAME' lists them")]
 
@@ -47,6 +48,7 @@ def schedule(
     steps: Steps = 20,
     start_step: StartStep = 0,
     end_step: EndStep = None,
+    finish: Finish = False,
     strength: Strength = 1.0,
     schedule_options: ScheduleOptions = None,
 ) -> Sigmas:
@@ -64,6 +66,7 @@ def schedule(
         strength=strength,
         start_step=start_step,
         end_step=end_step,
+        finish=finish,
         options=schedule_options,
     )
     return Sigmas(levels)

@@ -14,17 +14,38 @@ LONGEST_SIDE: Final = 32_768
 """The longest side of a picture that is made here, in pixels."""
 
 
-def resize_pictures(pixels: Tensor, size: tuple[int, int], method: Literal["nearest", "bilinear", "bicubic", "area"]) -> Tensor:
-    """Pictures (B, H, W, 3) at another `size` (height, width). Raises ValueError if a side is too long."""
+Method = Literal["nearest", "bilinear", "bicubic", "lanczos", "area"]
+
+
+def resize_pictures(pixels: Tensor, size: tuple[int, int], method: Method, *, antialias: bool = True) -> Tensor:
+    """Pictures (B, H, W, 3) at another `size` (height, width). Raises ValueError if a side is too long.
+
+    Without `antialias`, bilinear and bicubic look at 4 and 16 pixels only, also if pictures become smaller.
+    """
     import torch.nn.functional as F
 
     height, width = size
     if max(size) > LONGEST_SIDE:
         raise ValueError(f"expected sides of at most {LONGEST_SIDE} pixels, found {width}x{height}. Choose a smaller scale")
-    smooth = {"antialias": True} if method in ("bilinear", "bicubic") else {}
+    if method == "lanczos":
+        return _lanczos(pixels, size)
+    smooth = {"antialias": antialias} if method in ("bilinear", "bicubic") else {}
     mode = "nearest-exact" if method == "nearest" else method
     planes = pixels.permute(0, 3, 1, 2)  # (B, 3, H, W)
     return F.interpolate(planes, size=size, mode=mode, **smooth).permute(0, 2, 3, 1).clamp(0, 1).contiguous()
+
+
+def _lanczos(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pictures (B, H, W, 3) at another size with Pillow's filter, which torch does not have: channel by channel, in float32."""
+    import numpy as np
+    import torch
+    from PIL import Image as pillow
+
+    height, width = size
+    planes = pixels.movedim(-1, 1).flatten(0, 1).contiguous().numpy()  # (B * 3, H, W)
+    resized = [np.array(pillow.fromarray(plane).resize((width, height), pillow.Resampling.LANCZOS)) for plane in planes]
+    batch = torch.from_numpy(np.stack(resized)).unflatten(0, (len(pixels), -1))  # (B, 3, H, W)
+    return batch.movedim(1, -1).clamp(0, 1).contiguous()
 
 
 def as_pillow(plane: Tensor) -> Picture:
