@@ -172,6 +172,7 @@ class OutputError(NodegraphError):
         "E211": "a file or folder cannot be written",
         "E212": "a value cannot be written to a file",
         "E213": "two outputs were written to the same file",
+        "E214": "a file cannot be opened with the system's viewer",
     }
 
 

@@ -41,7 +41,7 @@ from nodegraph.node_types.spec import (
     node,
     under,
 )
-from nodegraph.plugins.backend import AUTO, Backend, Blocks, CpuBackend, Numerics, Renderer, SheetLabels
+from nodegraph.plugins.backend import AUTO, Backend, Blocks, CpuBackend, Numerics, Renderer, SheetLabels, Terminal
 from nodegraph.plugins.codec import Codec
 from nodegraph.plugins.hookspecs import hookimpl, hookspec
 from nodegraph.plugins.manager import Plugins, load_plugins
@@ -93,6 +93,7 @@ __all__ = [
     "SettingsError",
     "SheetLabels",
     "TemporaryError",
+    "Terminal",
     "WorkflowError",
     "did_you_mean",
     "echo",

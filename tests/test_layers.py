@@ -17,9 +17,10 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
     "nodegraph.cli": (
-        "failures help plugin_options completion options previews counter progress sweep_progress running tables plugins group "
-        "storage workflows projects"
+        "failures help plugin_options completion options previews inline viewer counter progress sweep_progress running tables "
+        "plugins group storage workflows projects"
     ),
+    "nodegraph.cli.inline": "protocol question outputs",
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.projects": "checks config doctor init stubs",
     "nodegraph.cli.storage": "cache runs",
@@ -128,7 +129,8 @@ LAYERS: dict[str, str] = {
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "
         "residency backend text_encoders"
     ),
-    "nodegraph_nodes.pictures": "colours side_data files foreign formats parameters sheets labelled_sheet difference",
+    "nodegraph_nodes.pictures": "colours side_data files foreign formats parameters sheets labelled_sheet difference inline",
+    "nodegraph_nodes.pictures.inline": "png iterm kitty sixel show",
     "nodegraph_nodes.trained": "codec opened",
     "nodegraph_nodes.nodes": (
         "outlines adapters batches conditioning edges grid guidance mask repaint latent latents lists concat image models sigmas "

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
+from nodegraph.settings.names import INLINE, INLINE_VARIABLE
+
 if TYPE_CHECKING:
     from nodegraph.graph.overrides import Override
 
@@ -117,6 +119,17 @@ preview_option: Option = click.option(
     metavar="DIR",
     help="While nodes run, write previews of their results to this folder, for a viewer that reloads changed files.",
 )
+
+
+inline_option: Option = click.option(
+    "--inline",
+    type=click.Choice(INLINE),
+    metavar="HOW",
+    show_default="auto",
+    help="Show outputs in the terminal: auto (if it can), never, or as kitty, iterm or sixel take them.  "
+    f"[env var: {INLINE_VARIABLE}]",
+)
+open_option: Option = click.option("--open", "opened", is_flag=True, help="Open the outputs in the system's viewer.")
 base_option: Option = click.option(
     "--base",
     "bases",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from nodegraph.cli.failures import warn_of_broken
+from nodegraph.cli.inline.outputs import NEVER, inline_outputs
 from nodegraph.cli.progress import progress
 from nodegraph.engine import Engine
 from nodegraph.errors import Cancelled, WrongResultError
@@ -23,7 +24,9 @@ from nodegraph.terminal import echo, echo_json
 
 if TYPE_CHECKING:
     from nodegraph.cli.progress import PlainProgress
+    from nodegraph.cli.viewer import Viewer
     from nodegraph.engine import Result
+    from nodegraph.plugins.backend import Backend
     from nodegraph.plugins.manager import Plugins
     from nodegraph.run.events import Event
     from nodegraph.workflow.workflow import Workflow
@@ -35,12 +38,17 @@ _CLOSE_SECONDS: Final = 0.5  # to restore the terminal before a process is ended
 
 @dataclass(frozen=True, kw_only=True)
 class Display:
-    """What a run shows; `preview` is the folder for previews."""
+    """What a run shows; `preview` is the folder for previews, and `inline` says whether the terminal shows outputs.
+
+    `viewer` opens the outputs.
+    """
 
     quiet: bool = False
     verbose: bool = False
     as_json: bool = False
     preview: Path | None = None
+    inline: str = NEVER
+    viewer: Viewer | None = None
 
 
 def cache_options(cache_dir: Path | None, cache_size: str | None, *, no_cache: bool = False) -> dict[str, Any]:
@@ -64,7 +72,7 @@ def run_and_print(
         return engine.run(workflow, raise_errors=False, **run_options)
 
     result = run_in_engine(load, work, plugins, display, engine_options=engine_options)
-    _print_result(result, as_json=display.as_json)
+    _print_result(result, display, plugins.backend)
 
 
 def run_in_engine(
@@ -108,15 +116,18 @@ def _pass_on(listeners: Sequence[Callable[[Event], None]], event: Event) -> None
         listener(event)
 
 
-def _print_result(result: Result, *, as_json: bool) -> None:
-    """Print what the command promises; raises the error that ended the run, if there is one."""
-    if as_json:
+def _print_result(result: Result, display: Display, backend: Backend) -> None:
+    """Print and open what the command promises; raises the error that ended the run, if there is one."""
+    if display.as_json:
         echo_json(json.dumps(_summary(result)))
     else:
-        _print_paths(result)
+        with inline_outputs(NEVER if display.quiet else display.inline, backend) as show:
+            _print_paths(result, show)
     _print_other_errors(result)
     if result.error is not None:
         raise result.error
+    if display.viewer is not None:
+        display.viewer.open([path for paths in result.outputs.values() for path in paths])
     if result.differed:
         raise wrong_results(result.differed)
 
@@ -159,11 +170,12 @@ def _print_other_errors(result: Result) -> None:
             echo(str(error), err=True)
 
 
-def _print_paths(result: Result) -> None:
-    """Print one path a line; if there are several outputs, each after the output's name and a tab."""
+def _print_paths(result: Result, show: Callable[[Path], None]) -> None:
+    """Print one path a line, and show the file; if there are several outputs, each after the output's name and a tab."""
     for name, paths in result.outputs.items():
         for path in paths:
             echo(f"{name}\t{path}" if len(result.outputs) > 1 else str(path))
+            show(path)
 
 
 def _in_thread(show: Callable[[], None]) -> threading.Event:

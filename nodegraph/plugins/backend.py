@@ -42,6 +42,18 @@ class SheetLabels:
     sections: Sequence[str] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Terminal:
+    """A terminal that shows outputs, and the room for one: `width` and `height` in dots of the screen.
+
+    `protocol` is how it takes them: "kitty" (kitty's graphics protocol), "iterm" (OSC 1337 of iTerm2) or "sixel" (of DEC's VT340).
+    """
+
+    protocol: str
+    width: int
+    height: int
+
+
 class Backend(Protocol):
     """What the engine needs to know about this machine and about the library that computes on it.
 
@@ -132,6 +144,12 @@ class Backend(Protocol):
         May import the library.
         """
 
+    def inline(self, path: Path, terminal: Terminal) -> str | None:
+        """Return the text that makes `terminal` show a file of an output; None if it is of a kind that cannot be shown.
+
+        Raises ValueError if the file cannot be read.
+        """
+
 
 class CpuBackend:
     """Computes on the CPU and knows no model: the backend if no plugin registers one, and a base for those of tests."""
@@ -188,6 +206,9 @@ class CpuBackend:
         return False
 
     def difference(self, first: Path, second: Path, path: Path | None) -> Mapping[str, Any] | None:
+        return None
+
+    def inline(self, path: Path, terminal: Terminal) -> str | None:
         return None
 
 

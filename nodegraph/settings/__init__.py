@@ -14,6 +14,8 @@ The user's file is `config.toml` in the user's configuration folder (`~/.config/
 from nodegraph.settings.files import NO_PROJECT, PROJECT_FILE, PROJECT_VARIABLE, nearest_project, project_file, user_file
 from nodegraph.settings.names import (
     DIRECTORY_VARIABLE,
+    INLINE,
+    INLINE_VARIABLE,
     MODEL_MEMORY_VARIABLE,
     MODELS_VARIABLE,
     PLUGIN_DIR_VARIABLE,
@@ -29,6 +31,7 @@ from nodegraph.settings.values import (
     Found,
     Settings,
     effective,
+    load_inline,
     load_model_memory,
     load_settings,
     load_stall_seconds,
@@ -40,6 +43,8 @@ from nodegraph.settings.values import (
 __all__ = [
     "DEFAULT_SIZE",
     "DIRECTORY_VARIABLE",
+    "INLINE",
+    "INLINE_VARIABLE",
     "MODELS_VARIABLE",
     "MODEL_MEMORY_VARIABLE",
     "NO_PROJECT",
@@ -55,6 +60,7 @@ __all__ = [
     "Setting",
     "Settings",
     "effective",
+    "load_inline",
     "load_model_memory",
     "load_settings",
     "load_stall_seconds",

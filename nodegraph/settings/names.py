@@ -12,6 +12,10 @@ MODEL_MEMORY_VARIABLE: Final = "NODEGRAPH_MODEL_MEMORY"
 PLUGIN_DIR_VARIABLE: Final = "NODEGRAPH_PLUGIN_DIR"
 VERIFY_VARIABLE: Final = "NODEGRAPH_VERIFY"
 STALL_VARIABLE: Final = "NODEGRAPH_STALL"
+INLINE_VARIABLE: Final = "NODEGRAPH_INLINE"
+
+INLINE: Final = ("auto", "never", "kitty", "iterm", "sixel")
+"""Whether a terminal shows outputs: if it can, never, or with the protocol of this name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,13 @@ SETTINGS: Final = {
             default="never",
             expected="a number of seconds from 0.1 to 86400, such as 60",
             help="after how many seconds without progress a run prints what its threads do",
+        ),
+        Setting(
+            name="run.inline",
+            variable=INLINE_VARIABLE,
+            default="auto",
+            expected="auto, never, kitty, iterm or sixel",
+            help="whether the terminal shows outputs: if it can, never, or with the protocol of this name",
         ),
     )
 }

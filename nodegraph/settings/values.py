@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from nodegraph.errors import SettingsError
 from nodegraph.settings.files import absolute, read_project, read_user
-from nodegraph.settings.names import SETTINGS, VERIFY_VARIABLE
+from nodegraph.settings.names import INLINE, SETTINGS, VERIFY_VARIABLE
 from nodegraph.settings.sizes import parse_size
 from nodegraph.text import described
 
@@ -66,6 +66,7 @@ def effective(name: str) -> Found:
         "models.memory": load_model_memory,
         "run.verify": load_verify_share,
         "run.stall": load_stall_seconds,
+        "run.inline": load_inline,
     }
     checked = checks[name]() if name in checks else None
     if name == "cache.dir":
@@ -139,6 +140,19 @@ def load_stall_seconds() -> float | None:
             f"{described(found.value)}"
         )
     return seconds
+
+
+def load_inline(choice: str | None = None) -> str:
+    """Whether the terminal shows outputs, one of `INLINE`: `choice`, else what is set, else "auto".
+
+    Raises SettingsError unless it is one of these.
+    """
+    found = find("run.inline") if choice is None else None
+    value = found.value if found is not None else choice or INLINE[0]
+    if value not in INLINE:
+        source = "inline" if found is None else _source("run.inline", found)
+        raise SettingsError(f"[E401] {source} cannot be used: expected {SETTINGS['run.inline'].expected}, found {described(value)}")
+    return str(value)
 
 
 def _cache_dir(directory: Path | str | None) -> Path:

@@ -29,8 +29,8 @@ IMPORT = re.compile(r"^\s*(?:from|import) (nodegraph(?:\.[\w.]+)?)(?= |$)(?: imp
 NAMES = """
     AUTO Backend Blocks CacheError Cancelled Choice Codec Continues CpuBackend DeviceError Entry File FileState Help Location
     NodeError NodeSpec NodegraphError NotFetchedError Numerics OnDemand OptionsOf Origin OutputError PluginError Plugins Port
-    Problem Range Reads Registry Renderer Resource Run Seed SettingsError SheetLabels TemporaryError WorkflowError did_you_mean
-    echo echo_json events expected_digests file_states hookimpl hookspec load_plugins may_fetch model_dirs node
+    Problem Range Reads Registry Renderer Resource Run Seed SettingsError SheetLabels TemporaryError Terminal WorkflowError
+    did_you_mean echo echo_json events expected_digests file_states hookimpl hookspec load_plugins may_fetch model_dirs node
     note_shared_change replacing spec_of under write_whole
 """
 

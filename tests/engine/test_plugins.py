@@ -671,6 +671,6 @@ def test_incomplete_backend_is_refused(tmp_path, write):
     )
     assert message == (
         "[E302] WRONG registers a backend without check_names, free_memory, memory_budget, watched_libraries, known_state, "
-        "chosen_state, generator_states, version, move, sheet, can_compare, difference. "
+        "chosen_state, generator_states, version, move, sheet, can_compare, difference, inline. "
         "Implement every method of nodegraph.plugin_api.Backend"
     )

@@ -120,7 +120,8 @@ def test_project_sets_no_plugin_folders_but_the_user_does(project, user, monkeyp
         ("[models]\nmemory = 'big'\n", "'memory' in"),
         ("[run]\nverify = true\n", "'verify' in"),
         ("[run]\nstall = 'soon'\n", "expected a number of seconds"),
-        ("run = 3", "is not a table: expected [run] with 'verify' or 'stall', found 3"),
+        ("run = 3", "is not a table: expected [run] with 'verify', 'stall' or 'inline', found 3"),
+        ("[run]\ninline = true\n", "'inline' in"),
         ("[server]\ntoken = 'x'", "'server' in"),
     ],
 )
@@ -152,5 +153,6 @@ def test_effective_settings_have_values_and_origins(project, user, monkeypatch):
         "plugins.dirs": "default",
         "run.verify": "default",
         "run.stall": str(user),
+        "run.inline": "default",
     }
     assert effective("cache.dir").value == project.parent / "c"

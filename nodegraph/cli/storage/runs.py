@@ -17,7 +17,9 @@ from nodegraph.cli.options import (
     cache_dir_option,
     cache_size_option,
     force_option,
+    inline_option,
     json_option,
+    open_option,
     overwrite_option,
     plugin_dir_option,
 )
@@ -76,6 +78,8 @@ def show(run: str, cache_dir: Path | None, as_json: bool) -> None:
 @click.option("--device", metavar="NAME", help="Compute on this device.  [default: that of the run]")
 @click.option("--dtype", metavar="NAME", help="Compute in this dtype.  [default: that of the run]")
 @plugin_dir_option
+@inline_option
+@open_option
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress and no notes on stderr.")
 @verbose_option("Show the keys of nodes, and a traceback of every failure.")
@@ -91,6 +95,8 @@ def rerun(
     device: str | None,
     dtype: str | None,
     plugin_dirs: Sequence[Path],
+    inline: str | None,
+    opened: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -103,7 +109,10 @@ def rerun(
     """
     from nodegraph.cli.plugin_options import plugins_of
     from nodegraph.cli.running import Display, cache_options, run_and_print
+    from nodegraph.cli.viewer import find_viewer
+    from nodegraph.settings import load_inline
 
+    viewer = find_viewer() if opened else None
     record = _record(run, cache_dir)
     numerics = record["numerics"] or {}
     workflow, overrides = _recorded_workflow(record)
@@ -111,7 +120,7 @@ def rerun(
     run_and_print(
         lambda: workflow,
         plugins_of(ctx, plugin_dirs),
-        Display(quiet=quiet, verbose=verbose, as_json=as_json),
+        Display(quiet=quiet, verbose=verbose, as_json=as_json, inline=load_inline(inline), viewer=viewer),
         engine_options={
             "device": device or numerics.get("device", "auto"),
             "dtype": dtype or numerics.get("dtype", "auto"),

@@ -17,6 +17,8 @@ from nodegraph.cli.options import (
     dtype_option,
     file_argument,
     force_option,
+    inline_option,
+    open_option,
     out_option,
     overrides,
     overwrite_option,
@@ -70,6 +72,8 @@ class _Run(ExtensibleCommand):
 @dtype_option
 @preview_option
 @plugin_dir_option
+@inline_option
+@open_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object about the run instead of paths.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress and no notes on stderr.")
 @verbose_option("Show the keys of nodes, and a traceback of every failure.")
@@ -95,6 +99,8 @@ def run(
     dtype: str,
     preview: Path | None,
     plugin_dirs: Sequence[Path],
+    inline: str | None,
+    opened: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -106,13 +112,16 @@ def run(
     Ctrl-C, or SIGTERM, stops at the next step and keeps every finished result; a second one stops at once.
     """
     from nodegraph.cli.running import Display, cache_options, run_and_print
+    from nodegraph.cli.viewer import find_viewer
     from nodegraph.graph.load import load_workflow
+    from nodegraph.settings import load_inline
 
     if verify and no_cache:
         raise click.UsageError("--verify-cache checks results in the cache, which --no-cache does not read. Leave out one of them.")
     plugins = plugins_of(ctx, plugin_dirs)
     options = cache_options(cache_dir, cache_size, no_cache=no_cache)
-    display = Display(quiet=quiet, verbose=verbose, as_json=as_json, preview=preview)
+    viewer = find_viewer() if opened else None
+    display = Display(quiet=quiet, verbose=verbose, as_json=as_json, preview=preview, inline=load_inline(inline), viewer=viewer)
     changes = overrides(settings, presets)
     run_and_print(
         lambda: load_workflow(file, plugins, changes, bases),

@@ -12,14 +12,23 @@ import click
 
 from nodegraph.cli.failures import verbose_option, warn_of_broken
 from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
-from nodegraph.cli.options import base_option, file_argument, json_option, overrides, plugin_dir_option, preset_option, set_option
+from nodegraph.cli.options import (
+    base_option,
+    file_argument,
+    inline_option,
+    json_option,
+    overrides,
+    plugin_dir_option,
+    preset_option,
+    set_option,
+)
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 from nodegraph.cli.tables import aligned, plain_json
 from nodegraph.cli.workflows.made import how_made, made_text
 from nodegraph.cli.workflows.notes import print_not_fetched
 from nodegraph.cli.workflows.resolved import resolved_object, resolved_text
 from nodegraph.terminal import echo, echo_json
-from nodegraph.text import shortened
+from nodegraph.text import as_file_name, shortened
 
 if TYPE_CHECKING:
     from nodegraph.graph.graph import Graph
@@ -51,6 +60,8 @@ if TYPE_CHECKING:
 @preset_option
 @base_option
 @plugin_dir_option
+@inline_option
+@click.option("--open", "opened", is_flag=True, help="Open FILE, or a drawing of the graph, in the system's viewer.")
 @json_option
 @verbose_option("Show a traceback if nodegraph itself fails.")
 @click.pass_context
@@ -63,6 +74,8 @@ def show(
     presets: Sequence[Path],
     bases: Sequence[Path],
     plugin_dirs: Sequence[Path],
+    inline: str | None,
+    opened: bool,
     as_json: bool,
     verbose: bool,
 ) -> None:
@@ -71,18 +84,28 @@ def show(
     FILE may be '-' for standard input. Nodes come in the order in which they run, each with its links and literals. If FILE is an
     output, this shows how it was made, also if another program did.
     """
+    from nodegraph.cli.inline.outputs import NEVER, inline_outputs
+    from nodegraph.cli.viewer import find_viewer
     from nodegraph.engine import Engine
     from nodegraph.graph.load import load_workflow
+    from nodegraph.settings import load_inline
 
+    viewer = find_viewer() if opened else None
     engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs, with_code=False))
     warn_of_broken(engine.plugins, fatal=False)
     if form == "text" and not (resolved or settings or presets) and (made := how_made(file, engine.plugins)):
         echo_json(json.dumps(made)) if as_json else echo(made_text(file, made))
+        with inline_outputs(NEVER if as_json else load_inline(inline), engine.plugins.backend) as show_inline:
+            show_inline(file)
+        if viewer is not None:
+            viewer.open([file])
         return
     changes = overrides(settings, presets)
     graph = engine.check(load_workflow(file, engine.plugins, changes, bases), overrides=changes)
     if resolved and form != "text":
         raise click.UsageError("--resolved prints text or, with --json, JSON. Leave out --format.")
+    if viewer is not None:
+        viewer.open([_drawing(graph)])
     if as_json:
         echo_json(json.dumps(resolved_object(graph) if resolved else as_object(graph)))
         return
@@ -151,6 +174,15 @@ def _as_svg(graph: Graph) -> Iterator[str]:
     from nodegraph.workflow.diagram.svg import as_svg
 
     yield as_svg(_diagram(graph), graph.resolved.name)
+
+
+def _drawing(graph: Graph) -> Path:
+    """A file with the drawing of a graph, which stays for the program that shows it."""
+    import tempfile
+
+    file = Path(tempfile.mkdtemp(prefix="nodegraph-")) / f"{as_file_name(graph.workflow)}.svg"
+    file.write_text("\n".join(_as_svg(graph)), encoding="utf-8")
+    return file
 
 
 def _list_output(graph: Graph, name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from nodegraph.cli.options import (
     device_option,
     dtype_option,
     file_argument,
+    inline_option,
     out_option,
     overrides,
     overwrite_option,
@@ -59,6 +60,7 @@ _SETTLE_MS: Final = 50  # how long to wait for more changes
 @dtype_option
 @preview_option
 @plugin_dir_option
+@inline_option
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress and no notes on stderr.")
 @verbose_option("Show the keys of nodes.")
 @click.pass_context
@@ -78,6 +80,7 @@ def watch(
     dtype: str,
     preview: Path | None,
     plugin_dirs: Sequence[Path],
+    inline: str | None,
     quiet: bool,
     verbose: bool,
 ) -> None:
@@ -87,8 +90,10 @@ def watch(
     models stay loaded. Outputs replace those of the run before. A mistake in a file is shown, and the next change is waited for.
     Ctrl-C ends it.
     """
+    from nodegraph.cli.inline.outputs import NEVER
     from nodegraph.cli.running import Display, cache_options, run_in_engine
     from nodegraph.graph.load import STDIN, example_file
+    from nodegraph.settings import load_inline
 
     try:
         import watchfiles  # noqa: F401 (a missing library is reported before anything runs)
@@ -101,7 +106,8 @@ def watch(
     options = {"targets": targets or None, "keep_going": keep_going, "out": out, "overwrite": overwrite}
 
     def work(engine: Engine, _: Workflow) -> None:
-        _Watch(engine, path, settings=settings, presets=presets, options=options, quiet=quiet).run()
+        shown = NEVER if quiet else load_inline(inline)
+        _Watch(engine, path, settings=settings, presets=presets, options=options, quiet=quiet, inline=shown).run()
 
     from nodegraph.workflow.workflow import Workflow
 
@@ -126,11 +132,13 @@ class _Watch:
         presets: Sequence[Path],
         options: Mapping[str, Any],
         quiet: bool,
+        inline: str,
     ) -> None:
         from nodegraph.run.outputs.own_files import OwnFiles
 
         self._engine, self._path, self._settings, self._presets = engine, path, settings, presets
         self._options, self._quiet = {**options, "own_files": OwnFiles()}, quiet
+        self._inline = inline
         self._files: set[Path] = set()
         self._is_broken = False
 
@@ -154,6 +162,7 @@ class _Watch:
         raise Cancelled("stopped watching")
 
     def _run_once(self) -> None:
+        from nodegraph.cli.inline.outputs import inline_outputs
         from nodegraph.errors import Cancelled, NodegraphError
         from nodegraph.graph.load import load_workflow
         from nodegraph.workflow.subworkflows import files_used
@@ -174,9 +183,10 @@ class _Watch:
             return
         if result.error is not None:
             echo(str(result.error), err=True)
-        for paths in result.outputs.values():
-            for path in paths:
+        with inline_outputs(self._inline, self._engine.plugins.backend) as show:
+            for path in (path for paths in result.outputs.values() for path in paths):
                 echo(str(path))
+                show(path)
         if not self._quiet:
             echo(_reused(result), err=True)
 

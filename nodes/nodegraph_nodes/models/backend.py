@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nodegraph.plugin_api import Blocks, Numerics, Renderer, SettingsError, SheetLabels
+from nodegraph.plugin_api import Blocks, Numerics, Renderer, SettingsError, SheetLabels, Terminal
 from nodegraph_nodes import process_state
 from nodegraph_nodes.imported_torch import imported_torch
 from nodegraph_nodes.models import device, residency
@@ -82,6 +82,11 @@ class TorchBackend:
         from nodegraph_nodes.pictures.difference import difference
 
         return difference(first, second, path)
+
+    def inline(self, path: Path, terminal: Terminal) -> str | None:
+        from nodegraph_nodes.pictures.inline.show import show
+
+        return show(path, terminal)
 
     def preview_renderer(self) -> Renderer | None:
         """The decoder in the file that NODEGRAPH_PREVIEW_DECODER names."""

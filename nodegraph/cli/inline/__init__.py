@@ -1,0 +1,1 @@
+"""Outputs shown in the terminal, if it can."""

@@ -1,0 +1,1 @@
+"""Pictures shown in a terminal."""
