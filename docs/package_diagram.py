@@ -15,6 +15,7 @@ PACKAGES: Final[Mapping[str, Path]] = {
     "nodegraph_diffusion": ROOT / "nodes/nodegraph_diffusion",
     "nodegraph_nodes": ROOT / "nodes/nodegraph_nodes",
     "nodegraph_training": ROOT / "nodes/nodegraph_training",
+    "nodegraph_comfyui": ROOT / "nodes/nodegraph_comfyui",
 }
 
 Imports = dict[str, set[str]]

@@ -107,6 +107,7 @@ class WorkflowError(NodegraphError):
         "E119": "a sub-workflow cannot be used, or `each`, `repeat` or a `Switch` is wrong",
         "E120": "`--set`, `--target` or `--force` names something that does not exist",
         "E121": "the values of a sweep (`--over`, or the section `sweep`) are wrong",
+        "E122": "a graph of another program cannot be imported, or a workflow cannot be exported",
     }
 
     def __init__(self, problems: Iterable[Problem]) -> None:

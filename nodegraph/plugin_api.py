@@ -26,6 +26,7 @@ from nodegraph.node_types.fetching import NotFetchedError, expected_digests, may
 from nodegraph.node_types.on_demand import OnDemand
 from nodegraph.node_types.signature import spec_of
 from nodegraph.node_types.spec import (
+    MISSING,
     Choice,
     Continues,
     File,
@@ -53,9 +54,12 @@ from nodegraph.text import did_you_mean
 
 if TYPE_CHECKING:
     from nodegraph.run import events
+    from nodegraph.workflow.definitions import Document, Link, NodeDef, OutputDef, ParamDef, ParamRef
+    from nodegraph.workflow.exchange import Exported, ExportRequest, Imported, ImportRequest
 
 __all__ = [
     "AUTO",
+    "MISSING",
     "Backend",
     "Blocks",
     "CacheError",
@@ -65,11 +69,18 @@ __all__ = [
     "Continues",
     "CpuBackend",
     "DeviceError",
+    "Document",
     "Entry",
+    "ExportRequest",
+    "Exported",
     "File",
     "FileState",
     "Help",
+    "ImportRequest",
+    "Imported",
+    "Link",
     "Location",
+    "NodeDef",
     "NodeError",
     "NodeSpec",
     "NodegraphError",
@@ -78,7 +89,10 @@ __all__ = [
     "OnDemand",
     "OptionsOf",
     "Origin",
+    "OutputDef",
     "OutputError",
+    "ParamDef",
+    "ParamRef",
     "PluginError",
     "Plugins",
     "Port",
@@ -115,10 +129,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """`events` is imported when it is first used (PEP 562): a plugin that only registers nodes does not need it."""
-    if name != "events":
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    from nodegraph.run import events
+_LAZY = dict.fromkeys(("Document", "Link", "NodeDef", "OutputDef", "ParamDef", "ParamRef"), "workflow.definitions")
+_LAZY |= dict.fromkeys(("Exported", "ExportRequest", "Imported", "ImportRequest"), "workflow.exchange")
 
-    return events
+
+def __getattr__(name: str) -> Any:
+    """Import what a plugin that only registers nodes does not need when it is first used (PEP 562)."""
+    import importlib
+
+    if name == "events":
+        return importlib.import_module("nodegraph.run.events")
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"nodegraph.{_LAZY[name]}"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

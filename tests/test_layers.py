@@ -18,8 +18,9 @@ LAYERS: dict[str, str] = {
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
     "nodegraph.cli": (
         "failures help plugin_options completion options previews inline viewer counter progress sweep_progress running tables "
-        "plugins group storage workflows projects"
+        "plugins group storage workflows exchange projects"
     ),
+    "nodegraph.cli.exchange": "readable written import_graph export_graph",
     "nodegraph.cli.inline": "protocol question outputs",
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.projects": "checks config doctor init stubs",
@@ -55,7 +56,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.sweeps": "axes points sheets table run",
     "nodegraph.workflow": (
         "definitions diagram scalars text_file yaml_tree dump patch document presets subworkflows handles "
-        "recorded workflow output_metadata editors"
+        "recorded workflow exchange output_metadata editors"
     ),
     "nodegraph.workflow.editors": "json_schema stubs",
     "nodegraph.workflow.diagram": "diagram layout mermaid svg",
@@ -120,6 +121,10 @@ LAYERS: dict[str, str] = {
         "catalogue foreign_files model_files pictures types conversions codecs library_switches torch_switches "
         "process_state models trained commands nodes plugin"
     ),
+    "nodegraph_comfyui": "reading building classes families converting arranging files importer plugin",
+    "nodegraph_comfyui.building": "steps values call denoisers",
+    "nodegraph_comfyui.classes": "node_class loaders conditioning latents images sampling guidance sigmas primitives table",
+    "nodegraph_comfyui.reading": "numbers graph file api editor flatten",
     "nodegraph_training": "types data training nodes plugin",
     "nodegraph_training.data": "captions folder picture_world",
     "nodegraph_training.nodes": "data inputs adapters autoencoders classifiers denoisers text_encoders evaluate",

@@ -22,6 +22,8 @@ JSON = {
     "nodegraph/cli/projects/stubs.py": "--json",
     "nodegraph/cli/storage/cache.py": "--json",
     "nodegraph/cli/storage/runs.py": "--json",
+    "nodegraph/cli/exchange/export_graph.py": "--json",
+    "nodegraph/cli/exchange/import_graph.py": "--json",
     "nodegraph/cli/group.py": "--json",
     "nodegraph/cli/plugins/nodes.py": "--json",
     "nodegraph/cli/plugins/plugins.py": "--json",

@@ -13,27 +13,20 @@ from nodegraph.cli.help import epilog
 __all__ = ["main"]
 
 _COMMANDS = {
-    "run": "workflows",
-    "sweep": "workflows",
-    "watch": "workflows",
-    "check": "workflows",
-    "explain": "workflows",
-    "show": "workflows",
-    "lock": "workflows",
-    "verify": "workflows",
-    "diff": "workflows",
-    "examples": "workflows",
-    "nodes": "plugins",
-    "plugins": "plugins",
-    "schema": "plugins",
-    "cache": "storage",
-    "runs": "storage",
-    "init": "projects",
-    "config": "projects",
-    "doctor": "projects",
-    "stubs": "projects",
+    "workflows": "run sweep watch check explain show lock verify diff examples",
+    "exchange": "import_graph export_graph",
+    "plugins": "nodes plugins schema",
+    "storage": "cache runs",
+    "projects": "init config doctor stubs",
 }
-"""The folder of each command, in the order in which --help lists them."""
+"""The commands by the folder of their modules, in the order in which --help lists them."""
+
+
+def _modules() -> dict[str, str]:
+    """The module of each command, by the name of the command. Words that Python reserves have more in the module's name."""
+    found = [(folder, module) for folder, modules in _COMMANDS.items() for module in modules.split()]
+    return {module.removesuffix("_graph"): f"nodegraph.cli.{folder}.{module}" for folder, module in found}
+
 
 _STATUS = (
     "0 done",
@@ -45,7 +38,7 @@ _STATUS = (
 
 @click.group(
     cls=Commands,
-    modules={name: f"nodegraph.cli.{folder}.{name}" for name, folder in _COMMANDS.items()},
+    modules=_modules(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=epilog("nodegraph run workflow.yaml --set seed=7", "nodegraph run --help", status=_STATUS),
 )

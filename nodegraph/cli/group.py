@@ -27,7 +27,8 @@ _ADDED = "nodegraph.added_commands"  # where a context keeps the commands of plu
 class Commands(click.Group):
     """The engine's own commands need no plugin; plugins are loaded only to list all commands or to find another one.
 
-    `modules` are the modules of the own commands. Each is imported when its command is needed and holds it under the same name.
+    `modules` are the modules of the own commands. Each is imported when its command is needed, and holds it
+    under its own name.
     """
 
     def __init__(self, *args: Any, modules: Mapping[str, str], **options: Any) -> None:
@@ -40,7 +41,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._modules:
             return self._added(ctx).get(cmd_name)
-        command: click.Command = getattr(importlib.import_module(self._modules[cmd_name]), cmd_name)
+        module = self._modules[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), module.rpartition(".")[2])
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:

@@ -13,15 +13,20 @@ from nodegraph.graph.overrides import Override
 from nodegraph.node_types.fetching import without_fetching
 from nodegraph.plugins.manager import Plugins
 from nodegraph.text import relative_path
+from nodegraph.workflow.exchange import Imported, ImportRequest, import_graph
 from nodegraph.workflow.output_metadata import read_metadata, recorded_workflow
-from nodegraph.workflow.text_file import decode, read_bytes
+from nodegraph.workflow.text_file import LARGEST, decode, read_bytes
 from nodegraph.workflow.workflow import Workflow
 
 STDIN: Final = Path("-")
+_TEXT: Final = (".yaml", ".yml", ".json", "")
+_LARGEST_OUTPUT: Final = 256 << 20  # bytes
 
 
 def load_workflow(path: Path, plugins: Plugins, overrides: Sequence[Override] = (), bases: Sequence[Path] = ()) -> Workflow:
     """The workflow in the file `path`, or the example of this name if there is no such file.
+
+    A graph of another program is imported.
 
     An output that a run wrote holds its workflow. The files that it read are also looked for in the folders `bases`.
 
@@ -40,7 +45,10 @@ def load_workflow(path: Path, plugins: Plugins, overrides: Sequence[Override] = 
         if example is None and (metadata := read_metadata(path, plugins.codecs)):
             return recorded_workflow(path, metadata, plugins, bases)
         file, name, base = relative_path(path), path.stem, path.resolve().parent
-        data = read_bytes(path)
+        data = read_bytes(path, largest_of(path))
+    if imported := imported_from(ImportRequest(data=data, file=file, name=name, folder=base, base=base), plugins):
+        imported.workflow.file, imported.workflow.notes = own, imported.notes
+        return imported.workflow
     try:
         workflow, problems = Workflow.parse_parts(decode(data, file), file=file, name=name, base=base)
         workflow.file = own
@@ -52,6 +60,16 @@ def load_workflow(path: Path, plugins: Plugins, overrides: Sequence[Override] = 
             raise WorkflowError([Problem("E101", f"{file} is {described}")]) from None
         raise
     return workflow
+
+
+def imported_from(request: ImportRequest, plugins: Plugins) -> Imported | None:
+    """The workflow that an importer makes of a graph of another program; None for other files. Raises WorkflowError."""
+    return import_graph(request, (entry.value for entry in plugins.registries["importers"].entries()))
+
+
+def largest_of(path: Path) -> int:
+    """How many bytes a file may have: an output with a graph inside is larger than a text."""
+    return LARGEST if path.suffix.lower() in _TEXT else _LARGEST_OUTPUT
 
 
 def example_file(path: Path, plugins: Plugins) -> Path | None:

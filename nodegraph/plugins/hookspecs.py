@@ -52,6 +52,22 @@ def register_examples(register: Callable[[str, Path], None]) -> None:
 
 
 @hookspec
+def register_importers(register: Callable[[str, Callable[[Any], Any]], None]) -> None:
+    """Read graphs of another program: call `register(name, importer)`, with the name of the program.
+
+    The importer receives an `ImportRequest` and returns an `Imported`, or None for a file that it does not know.
+    """
+
+
+@hookspec
+def register_exporters(register: Callable[[str, Callable[[Any], Any]], None]) -> None:
+    """Write workflows for another program: call `register(name, exporter)`, with the name of the program.
+
+    The exporter receives an `ExportRequest` and returns an `Exported`.
+    """
+
+
+@hookspec
 def register_commands(cli: click.Group) -> None:
     """Add commands to the command line: decorate functions with `@cli.command()`."""
 

@@ -8,22 +8,22 @@ from typing import Final
 from nodegraph.errors import Problem, WorkflowError
 from nodegraph.text import relative_path
 
-_LARGEST: Final = 16 << 20  # bytes of a workflow file
+LARGEST: Final = 16 << 20  # bytes of a workflow file
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
     """The content of a workflow file. Raises WorkflowError if it cannot be read or is too large to be one."""
     file = relative_path(path)
     try:
         with path.open("rb") as stream:
-            data = stream.read(_LARGEST + 1)  # not all of a large file that was named by mistake
+            data = stream.read(largest + 1)  # not all of a large file that was named by mistake
     except FileNotFoundError:
         raise _unreadable(f"there is no workflow file {file}", "Check the path.") from None
     except (OSError, ValueError) as error:  # ValueError: NUL in the path
         raise _unreadable(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}", "Check the path.") from None
-    if len(data) > _LARGEST:
+    if len(data) > largest:
         raise _unreadable(
-            f"{file} is larger than {_LARGEST >> 20} MiB", "A workflow is a text file of a few kilobytes. Check the path."
+            f"{file} is larger than {largest >> 20} MiB", "A workflow is a text file of a few kilobytes. Check the path."
         )
     return data
 

@@ -62,6 +62,7 @@ class Workflow(Document):
         self.base = Path.cwd() if base is None else base
         self.file: Path | None = None
         self.recorded: RecordedFiles | None = None
+        self.notes: tuple[str, ...] = ()  # what an importer says about it
         self.params: Params = Params()
         self.outputs: Outputs = Outputs(self)
         self._text: str | None = None  # that it was read from,
@@ -161,6 +162,7 @@ class Workflow(Document):
         changed.outputs.update(self.outputs)
         changed.workflows, changed.sweep, changed.unread = dict(self.workflows), self.sweep, set(self.unread)
         changed.file, changed.recorded, changed.values = self.file, self.recorded, dict(self.values)
+        changed.notes = self.notes
         changed._text, changed._file_name = self._text, self._file_name
         where = _calling_line()
         for name, value in values.items():

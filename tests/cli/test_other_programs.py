@@ -8,11 +8,9 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-GRAPH = {
-    "3": {"class_type": "KSampler", "inputs": {"seed": 1, "steps": 20, "model": ["4", 0]}},
-    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "x.safetensors"}},
-}
+from tests.support.comfy_graphs import node, picture, txt2img
 
 
 @pytest.mark.parametrize(
@@ -54,13 +52,67 @@ def test_one_option_of_a_sampler_is_set(cli):
     assert cli("show", "txt2img", *args, "--json").json["nodes"]["sampled"]["inputs"]["options"] == {"eta": 1}
 
 
-def test_graph_of_comfyui_that_is_given_to_run_is_recognised(cli):
+def test_graph_of_comfyui_is_read_by_every_command(cli):
     for name in ("graph.json", "graph.yaml"):
-        ran = cli("run", cli.write(json.dumps(GRAPH), name))
-        assert ran.exit_code == 2
-        assert ran.stderr.startswith(f"[E101] {name} is a graph of ComfyUI in API format, ")
-        assert "'nodegraph nodes KSampler'" in ran.stderr
-        assert len(ran.stderr.splitlines()) == 1
+        path = cli.write(json.dumps(txt2img()), name)
+        assert cli("check", path).exit_code == 0
+        assert cli("show", path, "--json").json["nodes"]["sampled"]["inputs"]["steps"] == "$params.steps"
+        assert "sampled" in cli("explain", path).stdout
+    assert cli("check", "-", stdin=json.dumps(txt2img())).exit_code == 0
+
+
+def test_graph_of_comfyui_runs(cli):
+    small = ("--set", "width=16", "--set", "height=16", "--set", "steps=1")
+    ran = cli("run", cli.write(json.dumps(txt2img()), "graph.json"), *small, "--out", cli.folder, "--json")
+    assert ran.json["status"] == "done"
+    with Image.open(ran.json["outputs"]["image"][0]) as picture:
+        assert picture.size == (16, 16)
+
+
+def test_picture_of_comfyui_is_read(cli):
+    (cli.folder / "x.png").write_bytes(picture(prompt=json.dumps(txt2img())))
+    assert cli("check", cli.folder / "x.png").exit_code == 0
+    assert "made by ComfyUI" in cli("show", cli.folder / "x.png").stdout
+    assert cli("show", cli.folder / "x.png", "--json", "--resolved").json["params"]["steps"]["value"] == 2
+
+
+def test_graph_is_imported_as_a_file(cli):
+    source, target = cli.write(json.dumps(txt2img()), "graph.json"), cli.folder / "w.yaml"
+    ran = cli("import", source, "-o", target)
+    assert (ran.exit_code, ran.stdout, ran.stderr) == (0, f"{target}\n", "")
+    text = target.read_text(encoding="utf-8")
+    assert text.startswith("nodegraph: 1\n# Imported from graph.json.\n")
+    assert cli("show", target, "--json").json["params"] == cli("show", source, "--json").json["params"]
+    assert cli("import", source).stdout == text
+    again = cli("import", source, "-o", target)
+    assert again.exit_code == 2
+    assert "exists already" in again.stderr
+    assert cli("import", source, "-o", target, "--overwrite", "--json").json == {"file": str(target), "notes": [], "left_out": []}
+
+
+def test_part_of_a_graph_is_imported(cli):
+    source = cli.write(json.dumps(txt2img() | {"50": node("Odd", image=["8", 0])}), "graph.json")
+    refused = cli("import", source)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "there is no counterpart of Odd: node 50 (Odd)" in refused.stderr
+    part = cli("import", source, "--partial")
+    assert part.exit_code == 1
+    assert "left out: node 50 (Odd)" in part.stderr
+    assert "# - node 50 (Odd)" in part.stdout
+    assert "  image: {from: $image" in part.stdout
+
+
+@pytest.mark.parametrize("text", ["nodegraph: 1\nnodes: {}\n", "hello", "[]"])
+def test_other_files_are_not_imported(cli, text):
+    ran = cli("import", cli.write(text, "x.yaml"))
+    assert ran.exit_code == 2
+    assert "x.yaml is no graph of another program" in ran.stderr
+    assert cli("import", "missing.json").exit_code == 2
+
+
+def test_importers_and_exporters_are_listed(cli):
+    assert cli("importers").stdout.startswith("comfyui  Graphs of ComfyUI")
+    assert cli("exporters").exit_code == 0
 
 
 def test_versions_with_known_holes_are_excluded():

@@ -20,6 +20,7 @@ PACKS = [
         ("nodes/nodegraph_nodes", "*.py"),
         ("nodes/nodegraph_nodes", "*.py.txt"),
         ("nodes/nodegraph_training", "*.py"),
+        ("nodes/nodegraph_comfyui", "*.py"),
         ("plugins", "*.py"),
     )
     for path in sorted((ROOT / folder).rglob(pattern))
@@ -27,8 +28,9 @@ PACKS = [
 IMPORT = re.compile(r"^\s*(?:from|import) (nodegraph(?:\.[\w.]+)?)(?= |$)(?: import (\w+))?", re.MULTILINE)
 
 NAMES = """
-    AUTO Backend Blocks CacheError Cancelled Choice Codec Continues CpuBackend DeviceError Entry File FileState Help Location
-    NodeError NodeSpec NodegraphError NotFetchedError Numerics OnDemand OptionsOf Origin OutputError PluginError Plugins Port
+    AUTO MISSING Backend Blocks CacheError Cancelled Choice Codec Continues CpuBackend DeviceError Document Entry
+    ExportRequest Exported File FileState Help ImportRequest Imported Link Location NodeDef NodeError NodeSpec NodegraphError
+    NotFetchedError Numerics OnDemand OptionsOf Origin OutputDef OutputError ParamDef ParamRef PluginError Plugins Port
     Problem Range Reads Registry Renderer Resource Run Seed SettingsError SheetLabels TemporaryError Terminal WorkflowError
     did_you_mean echo echo_json events expected_digests file_states hookimpl hookspec load_plugins may_fetch model_dirs node
     note_shared_change replacing spec_of under write_whole

@@ -14,7 +14,7 @@ from nodegraph.cli.help import WRONG_WORKFLOW, epilog
 from nodegraph.cli.options import base_option, file_argument, json_option, overrides, plugin_dir_option, preset_option, set_option
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 from nodegraph.cli.tables import plain_json
-from nodegraph.cli.workflows.notes import print_file_notes, print_not_fetched
+from nodegraph.cli.workflows.notes import print_file_notes, print_import_notes, print_not_fetched
 from nodegraph.errors import WorkflowError
 from nodegraph.terminal import echo, echo_json
 
@@ -79,6 +79,7 @@ def check(
         return
     for remark in found:
         warn(str(remark))
+    print_import_notes(workflow)
     print_not_fetched(graph)
     print_file_notes(graph)
     echo(f"{_named(file)}: {_count(len(graph.nodes), 'node')}, {_count(len(graph.outputs), 'output')}, no mistakes")

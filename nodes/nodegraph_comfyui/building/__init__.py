@@ -1,0 +1,1 @@
+"""The workflow that is made of a graph, step by step."""

@@ -1,0 +1,120 @@
+"""What the outputs of ComfyUI's nodes are here. Some of them carry more than one link, such as a latent with its noise mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nodegraph_comfyui.building.steps import Ref
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value that is one link here, such as an IMAGE. `kind` is ComfyUI's name of its type."""
+
+    kind: str
+    link: Ref
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A MODEL: the UNet, the VAE and the text encoders of its checkpoint, and what goes around its denoiser.
+
+    `guidance` are names and options of guidance, the innermost first. `loader` are the type and the inputs of the node that opened
+    it, as long as nothing has changed it.
+    """
+
+    unet: Ref
+    vae: Ref | None = None
+    encoder: Ref | None = None
+    guidance: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
+    differential: bool = False
+    loader: tuple[str, Mapping[str, Any]] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A CLIP: the text encoders, and the layer to read."""
+
+    encoder: Ref
+    skip: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """A ControlNet that a prompt brings with it."""
+
+    net: Ref
+    image: Ref
+    strength: Any
+    start: Any = 0.0
+    end: Any = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concat:
+    """A picture that a prompt brings with it, for UNets with more channels: the node that gives it to the UNet, and its inputs."""
+
+    type: str
+    inputs: tuple[tuple[str, Ref], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cond:
+    """A CONDITIONING: the prompt, and what it brings with it for the UNet.
+
+    `area` is the prompt before its area was set, and the inputs of that node.
+    """
+
+    link: Ref
+    controls: tuple[Control, ...] = ()
+    concat: Concat | None = None
+    area: tuple[Ref, Mapping[str, Any]] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latents:
+    """A LATENT, with its noise mask."""
+
+    link: Ref
+    mask: Ref | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A SAMPLER: its name and options."""
+
+    name: Any
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A NOISE: a seed, and how noise is drawn from it."""
+
+    seed: Any
+    draw: str = "sequential"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guider:
+    """A GUIDER: the denoiser, and whether grey parts of a mask are times to begin."""
+
+    denoiser: Ref
+    differential: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """SIGMAS. `whole`: they end at 0."""
+
+    link: Ref
+    whole: bool = True
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An output that does not exist here: an error for nodes that use it."""
+
+    why: str

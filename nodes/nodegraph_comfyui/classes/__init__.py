@@ -1,0 +1,1 @@
+"""What is known about the classes of ComfyUI's nodes, one file per noun."""

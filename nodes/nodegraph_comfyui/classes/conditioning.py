@@ -1,0 +1,320 @@
+"""Classes that make and change prompts."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from nodegraph_comfyui.building.call import Call, RefusedError, file_name
+from nodegraph_comfyui.building.steps import Ref
+from nodegraph_comfyui.building.values import Clip, Concat, Cond, Control, Latents
+from nodegraph_comfyui.classes.node_class import NodeClass
+
+_EMBEDDING: Final = re.compile(r"embedding:([^\s,:()]+)")
+
+
+def _text(call: Call) -> Cond:
+    clip = call.get("clip", Clip)
+    text = call.setting("text")
+    return Cond(link=_encoded(call, clip, [call.literal("text")], text=text))
+
+
+def _encoded(call: Call, clip: Clip, texts: Sequence[str], **inputs: Any) -> Ref:
+    """A prompt, with the embeddings that it names."""
+    encoder = clip.encoder
+    for word in dict.fromkeys(word for text in texts for word in _embeddings(text)):
+        file = file_name(word)
+        call.converted.files.append((call.node, "embeddings", file))
+        encoder = call.add("LoadEmbedding", "_embedding", text_encoder=encoder, file=file, word=word)
+    return call.add("TextEncode", "prompt", text_encoder=encoder, clip_skip=clip.skip, **inputs)
+
+
+def _embeddings(text: str) -> Iterator[str]:
+    for found in _EMBEDDING.finditer(text):
+        yield found[1]
+
+
+def _last_layer(call: Call) -> Clip:
+    layer = call.literal("stop_at_clip_layer")
+    if layer >= 0:
+        raise RefusedError(f"'stop_at_clip_layer' is {layer}; expected -1 or less")
+    return dataclasses.replace(call.get("clip", Clip), skip=-layer)
+
+
+def _sdxl(call: Call) -> Cond:
+    clip = call.get("clip", Clip)
+    first, second = call.setting("text_l", "text"), call.setting("text_g", "text_2")
+    texts = [call.literal("text_l"), call.literal("text_g")]
+    if texts[0] == texts[1]:
+        link = _encoded(call, clip, texts[:1], text=first)
+    else:
+        link = _encoded(call, clip, texts, text=first, text_2=second)
+    names = {"width": "width", "height": "height", "crop_x": "crop_w", "crop_y": "crop_h"}
+    names |= {"target_width": "target_width", "target_height": "target_height"}
+    return Cond(link=call.add("SizeCondition", "_size", conditioning=link, **{ours: call[name] for ours, name in names.items()}))
+
+
+def _refiner(call: Call) -> Cond:
+    link = _encoded(call, call.get("clip", Clip), [call.literal("text")], text=call.setting("text"))
+    sizes = {"width": call["width"], "height": call["height"], "aesthetic": call["ascore"]}
+    return Cond(link=call.add("SizeCondition", "_size", conditioning=link, **sizes))
+
+
+def _combine(call: Call) -> Cond:
+    return _joined(call, "CombineConditioning", "combined", ("conditioning_1", "conditioning_2"))
+
+
+def _concat(call: Call) -> Cond:
+    return _joined(call, "ConcatConditioning", "joined", ("conditioning_to", "conditioning_from"))
+
+
+def _average(call: Call) -> Cond:
+    names = ("conditioning_to", "conditioning_from")
+    return _joined(call, "AverageConditioning", "mixed", names, conditioning_to_strength=call["conditioning_to_strength"])
+
+
+def _joined(call: Call, type: str, name: str, names: tuple[str, str], **inputs: Any) -> Cond:
+    first, second = (call.get(name, Cond) for name in names)
+    if first.controls != second.controls or first.concat != second.concat:
+        raise RefusedError(
+            "one of its prompts has a ControlNet or a picture that the other one does not have. Here they apply to the UNet, and "
+            "so to all prompts: apply them after this node in ComfyUI"
+        )
+    link = call.add(type, name, **{names[0]: first.link, names[1]: second.link}, **inputs)
+    return dataclasses.replace(first, link=link, area=None)
+
+
+def _area(call: Call) -> Cond:
+    names = ("width", "height", "x", "y", "strength")
+    return _with_area(call, call.get("conditioning", Cond), {name: call[name] for name in names})
+
+
+def _area_in_percent(call: Call) -> Cond:
+    names = ("width", "height", "x", "y", "strength")
+    return _with_area(call, call.get("conditioning", Cond), {name: call[name] for name in names} | {"unit": "fraction"})
+
+
+def _area_strength(call: Call) -> Cond:
+    cond = call.get("conditioning", Cond)
+    whole = {"width": 1.0, "height": 1.0, "unit": "fraction"}
+    before, inputs = cond.area or (cond.link, whole)
+    return _with_area(call, dataclasses.replace(cond, link=before), {**inputs, "strength": call["strength"]})
+
+
+def _with_area(call: Call, cond: Cond, inputs: dict[str, Any]) -> Cond:
+    link = call.add("SetArea", "area", conditioning=cond.link, **inputs)
+    return dataclasses.replace(cond, link=link, area=(cond.link, inputs))
+
+
+def _mask(call: Call) -> Cond:
+    cond = call.get("conditioning", Cond)
+    bounds = call.choice("set_cond_area", {"default": None, "mask bounds": True})
+    inputs = {"mask": call.link("mask"), "strength": call["strength"], "mask_bounds": bounds}
+    return dataclasses.replace(cond, link=call.add("SetMask", "masked", conditioning=cond.link, **inputs), area=None)
+
+
+def _range(call: Call) -> Cond:
+    cond = call.get("conditioning", Cond)
+    link = call.add("SetRange", "range", conditioning=cond.link, start=call["start"], end=call["end"])
+    return dataclasses.replace(cond, link=link, area=None)
+
+
+def _zero(call: Call) -> Cond:
+    cond = call.get("conditioning", Cond)
+    return dataclasses.replace(cond, link=call.add("ZeroOut", "zero", conditioning=cond.link), area=None)
+
+
+def _control(call: Call) -> Cond:
+    cond = call.get("conditioning", Cond)
+    return dataclasses.replace(cond, controls=(*cond.controls, *_controls(call)))
+
+
+def _controls(call: Call, start: Any = 0.0, end: Any = 1.0) -> tuple[Control, ...]:
+    """The ControlNet that a node applies; none if its strength is 0, as in ComfyUI."""
+    net, image = call.link("control_net"), call.link("image")
+    if call.literal("strength") == 0:
+        return ()
+    return (Control(net=net, image=image, strength=call["strength"], start=start, end=end),)
+
+
+def _control_both(call: Call) -> tuple[Cond, Cond]:
+    added = _controls(call, call["start_percent"], call["end_percent"])
+    conds = (call.get(name, Cond) for name in ("positive", "negative"))
+    first, second = (dataclasses.replace(cond, controls=(*cond.controls, *added)) for cond in conds)
+    return first, second
+
+
+def _inpaint(call: Call) -> tuple[Cond, Cond, Latents]:
+    vae, pixels, mask = (call.link(name) for name in ("vae", "pixels", "mask"))
+    concat = Concat(type="ApplyInpaint", inputs=(("vae", vae), ("image", pixels), ("mask", mask)))
+    latent = call.add("VAEEncode", "encoded", vae=vae, image=pixels)
+    first, second = (dataclasses.replace(call.get(name, Cond), concat=concat) for name in ("positive", "negative"))
+    return first, second, Latents(link=latent, mask=mask if call.literal("noise_mask") else None)
+
+
+_APPLIED: Final = "changes the UNet and applies to both sides, as the advanced node does; it cannot apply to a single prompt"
+
+CLASSES: Final = (
+    NodeClass(
+        name="CLIPTextEncode",
+        title="CLIP Text Encode (Prompt)",
+        inputs="text:STRING= clip:CLIP",
+        outputs=("CONDITIONING",),
+        convert=_text,
+        here=("TextEncode",),
+        renamed="clip: `text_encoder`; `text`",
+        differs=(
+            "[prompts](prompts.md): `syntax: a1111` reads weights, `[a:b:0.5]`, `[a\\|b]` and `AND` as A1111 does; `BREAK` starts "
+            "a chunk"
+        ),
+    ),
+    NodeClass(
+        name="CLIPSetLastLayer",
+        title="CLIP Set Last Layer",
+        inputs="clip:CLIP stop_at_clip_layer:INT=-1",
+        outputs=("CLIP",),
+        convert=_last_layer,
+        here=("TextEncode",),
+        renamed="stop_at_clip_layer −2: `clip_skip: 2`",
+        differs="an input, not a node",
+    ),
+    NodeClass(
+        name="CLIPTextEncodeSDXL",
+        title="CLIPTextEncodeSDXL",
+        inputs=(
+            "clip:CLIP width:INT=1024 height:INT=1024 crop_w:INT=0 crop_h:INT=0 target_width:INT=1024 target_height:INT=1024 "
+            "text_g:STRING= text_l:STRING="
+        ),
+        outputs=("CONDITIONING",),
+        convert=_sdxl,
+        here=("TextEncode", "SizeCondition"),
+        renamed="crop_w: `crop_x`; text_l: `text`; text_g: `text_2`",
+        differs="without `SizeCondition`, the sizes are the output size",
+    ),
+    NodeClass(
+        name="CLIPTextEncodeSDXLRefiner",
+        title="CLIPTextEncodeSDXLRefiner",
+        inputs="ascore:FLOAT=6.0 width:INT=1024 height:INT=1024 text:STRING= clip:CLIP",
+        outputs=("CONDITIONING",),
+        convert=_refiner,
+        here=("TextEncode", "SizeCondition"),
+        renamed="ascore: `aesthetic`",
+    ),
+    NodeClass(
+        name="ConditioningCombine",
+        title="Conditioning (Combine)",
+        inputs="conditioning_1:CONDITIONING conditioning_2:CONDITIONING",
+        outputs=("CONDITIONING",),
+        convert=_combine,
+        here=("CombineConditioning",),
+        renamed="`conditioning_1`, `conditioning_2`",
+    ),
+    NodeClass(
+        name="ConditioningConcat",
+        title="Conditioning (Concat)",
+        inputs="conditioning_to:CONDITIONING conditioning_from:CONDITIONING",
+        outputs=("CONDITIONING",),
+        convert=_concat,
+        here=("ConcatConditioning",),
+        renamed="`conditioning_to`, `conditioning_from`",
+    ),
+    NodeClass(
+        name="ConditioningAverage",
+        title="Conditioning (Average)",
+        inputs="conditioning_to:CONDITIONING conditioning_from:CONDITIONING conditioning_to_strength:FLOAT=1.0",
+        outputs=("CONDITIONING",),
+        convert=_average,
+        here=("AverageConditioning",),
+        renamed="`conditioning_to`, `conditioning_from`, `conditioning_to_strength`",
+    ),
+    NodeClass(
+        name="ConditioningSetArea",
+        title="Conditioning (Set Area)",
+        inputs="conditioning:CONDITIONING width:INT=64 height:INT=64 x:INT=0 y:INT=0 strength:FLOAT=1.0",
+        outputs=("CONDITIONING",),
+        convert=_area,
+        here=("SetArea",),
+        renamed="`width`, `height`, `x`, `y`, `strength`",
+    ),
+    NodeClass(
+        name="ConditioningSetAreaPercentage",
+        title="Conditioning (Set Area with Percentage)",
+        inputs="conditioning:CONDITIONING width:FLOAT=1.0 height:FLOAT=1.0 x:FLOAT=0.0 y:FLOAT=0.0 strength:FLOAT=1.0",
+        outputs=("CONDITIONING",),
+        convert=_area_in_percent,
+        here=("SetArea",),
+        renamed="`width`, `height`, `x`, `y`, `strength`",
+        differs="percentages are `unit: fraction`",
+    ),
+    NodeClass(
+        name="ConditioningSetAreaStrength",
+        title="ConditioningSetAreaStrength",
+        inputs="conditioning:CONDITIONING strength:FLOAT=1.0",
+        outputs=("CONDITIONING",),
+        convert=_area_strength,
+        here=("SetArea",),
+        renamed="`strength`",
+    ),
+    NodeClass(
+        name="ConditioningSetMask",
+        title="Conditioning (Set Mask)",
+        inputs="conditioning:CONDITIONING mask:MASK strength:FLOAT=1.0 set_cond_area:COMBO=default",
+        outputs=("CONDITIONING",),
+        convert=_mask,
+        here=("SetMask",),
+        renamed="`mask`, `strength`; set_cond_area: `mask_bounds`",
+    ),
+    NodeClass(
+        name="ConditioningSetTimestepRange",
+        title="ConditioningSetTimestepRange",
+        inputs="conditioning:CONDITIONING start:FLOAT=0.0 end:FLOAT=1.0",
+        outputs=("CONDITIONING",),
+        convert=_range,
+        here=("SetRange",),
+        renamed="`start`, `end`",
+    ),
+    NodeClass(
+        name="ConditioningZeroOut",
+        title="ConditioningZeroOut",
+        inputs="conditioning:CONDITIONING",
+        outputs=("CONDITIONING",),
+        convert=_zero,
+        here=("ZeroOut",),
+        renamed="`conditioning`",
+    ),
+    NodeClass(
+        name="ControlNetApply",
+        title="Apply ControlNet (OLD)",
+        inputs="conditioning:CONDITIONING control_net:CONTROL_NET image:IMAGE strength:FLOAT=1.0",
+        outputs=("CONDITIONING",),
+        convert=_control,
+        here=("ApplyControlNet",),
+        renamed="`control_net`, `image`, `strength`",
+        differs=_APPLIED,
+    ),
+    NodeClass(
+        name="ControlNetApplyAdvanced",
+        title="Apply ControlNet",
+        inputs=(
+            "positive:CONDITIONING negative:CONDITIONING control_net:CONTROL_NET image:IMAGE strength:FLOAT=1.0 "
+            "start_percent:FLOAT=0.0 end_percent:FLOAT=1.0 vae:VAE?"
+        ),
+        outputs=("CONDITIONING", "CONDITIONING"),
+        convert=_control_both,
+        here=("ApplyControlNet",),
+        renamed="`control_net`, `image`, `strength`; start_percent, end_percent: `start`, `end`",
+        differs=_APPLIED,
+    ),
+    NodeClass(
+        name="InpaintModelConditioning",
+        title="InpaintModelConditioning",
+        inputs="positive:CONDITIONING negative:CONDITIONING vae:VAE pixels:IMAGE mask:MASK noise_mask:BOOLEAN=true",
+        outputs=("CONDITIONING", "CONDITIONING", "LATENT"),
+        convert=_inpaint,
+        here=("ApplyInpaint",),
+        renamed="pixels: `image`; `mask`, `vae`",
+        differs="changes the UNet, not the prompts; noise_mask: give the mask to `Sampler` as well",
+    ),
+)

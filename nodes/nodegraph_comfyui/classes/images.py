@@ -1,0 +1,205 @@
+"""Classes that read, change and save pictures and masks."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from nodegraph_comfyui.building.call import Call, RefusedError
+from nodegraph_comfyui.building.steps import Ref
+from nodegraph_comfyui.building.values import Value
+from nodegraph_comfyui.classes.node_class import NodeClass
+from nodegraph_comfyui.reading.graph import shown
+
+_METHODS: Final = {name: name for name in ("bilinear", "area", "bicubic")} | {"nearest-exact": "nearest"}
+_CHANNELS: Final = {"alpha": "alpha", "red": "red", "green": "green", "blue": "blue"}
+_FOLDER: Final = re.compile(r"\s*\[(input|output|temp)\]\s*$")
+_DATES: Final = re.compile(r"%date(:[^%]*)?%")
+_PLACEHOLDERS: Final = {"%year%": "", "%month%": "", "%day%": "", "%hour%": "", "%minute%": "", "%second%": ""}
+_UNSAFE: Final = re.compile(r'[<>:"|?*\x00-\x1f\x7f]')
+
+
+def _load(call: Call) -> tuple[Value, Value]:
+    loaded = call.add("LoadImage", "picture", path=_picture(call))
+    return Value("IMAGE", Ref(loaded.step, "image")), Value("MASK", Ref(loaded.step, "mask"))
+
+
+def _picture(call: Call) -> Any:
+    found = call.file("image", "input", "image")
+    marked = _FOLDER.search(found.value)
+    if marked is not None and marked[1] != "input":
+        raise RefusedError(f"it reads a picture of ComfyUI's folder '{marked[1]}'. Copy the picture to 'input' first")
+    if marked is None:
+        return found
+    text = found.value[: marked.start()]
+    call.converted.files[-1] = (call.node, "input", text)
+    return type(found)(found.name, text, found.owner, found.title)
+
+
+def _load_mask(call: Call) -> Value:
+    channel = call.choice("channel", _CHANNELS)
+    return Value("MASK", call.add("Mask", "mask", path=_picture(call), channel=channel))
+
+
+def _to_mask(call: Call) -> Value:
+    channel = call.choice("channel", {name: name for name in ("red", "green", "blue")})
+    return Value("MASK", call.add("Mask", "mask", image=call.link("image"), channel=channel))
+
+
+def _invert_mask(call: Call) -> Value:
+    return Value("MASK", call.add("Mask", "inverted", mask=call.link("mask"), invert=True))
+
+
+def _threshold(call: Call) -> Value:
+    return Value("MASK", call.add("Mask", "threshold", mask=call.link("mask"), threshold=call["value"]))
+
+
+def _scale(call: Call) -> Value:
+    width, height = call.literal("width"), call.literal("height")
+    if width == 0 and height == 0:
+        return Value("IMAGE", call.link("image"))
+    if call.choice("crop", {"disabled": False, "center": True}) and width and height:
+        raise RefusedError("'crop' is 'center', which does not exist here")
+    size = {"width": call.setting("width") if width else None, "height": call.setting("height") if height else None}
+    return _resized(call, **size)
+
+
+def _scale_by(call: Call) -> Value:
+    return _resized(call, scale=call["scale_by"])
+
+
+def _resized(call: Call, **size: Any) -> Value:
+    method = call.choice("upscale_method", _METHODS)
+    return Value("IMAGE", call.add("Resize", "resized", image=call.link("image"), method=method, **size))
+
+
+def _take(call: Call) -> Value:
+    taken = call.add("ImageFromBatch", "taken", image=call.link("image"), index=call["batch_index"], count=call["length"])
+    return Value("IMAGE", taken)
+
+
+def _save(call: Call) -> None:
+    prefix = call.literal("filename_prefix")
+    call.output("image", call.link("images"), f"{save_name(prefix)}.png")
+
+
+def save_name(prefix: str) -> str:
+    """The template of a file name for ComfyUI's prefix, whose dates become the date of the run."""
+    text = prefix.replace("\\", "/").replace("{", "{{").replace("}", "}}")
+    text = _DATES.sub("{date}", text)
+    for placeholder in _PLACEHOLDERS:
+        text = text.replace(placeholder, "{date}" if placeholder == "%year%" else "")
+    text = _UNSAFE.sub("_", re.sub(r"%[\w.\- ]+%", "", text))
+    if text.startswith("/") or ".." in text.split("/"):
+        raise RefusedError(f"'filename_prefix' is {shown(prefix)}, which leads out of the output folder")
+    parts = [part.strip(" .") for part in text.split("/")]
+    return "/".join(part for part in parts if part) or "ComfyUI"
+
+
+def _preview(call: Call) -> None:
+    call.output("preview", call.link("images"), None)
+
+
+CLASSES: Final = (
+    NodeClass(
+        name="LoadImage",
+        title="Load Image",
+        inputs="image:COMBO",
+        outputs=("IMAGE", "MASK"),
+        convert=_load,
+        here=("LoadImage",),
+        renamed="image: `path`",
+        differs=(
+            "colours are converted to sRGB by the picture's profile. The mask is white where the picture is transparent, as in "
+            "ComfyUI"
+        ),
+    ),
+    NodeClass(
+        name="LoadImageMask",
+        title="Load Image (as Mask)",
+        inputs="image:COMBO channel:COMBO=alpha",
+        outputs=("MASK",),
+        convert=_load_mask,
+        here=("Mask",),
+        renamed="image: `path`; `channel`",
+        differs=(
+            "white is repainted; `channel: alpha` is white where the file is transparent, as there "
+            "([with a picture](pictures.md#what-a-mask-means))"
+        ),
+    ),
+    NodeClass(
+        name="ImageToMask",
+        title="Convert Image to Mask",
+        inputs="image:IMAGE channel:COMBO=red",
+        outputs=("MASK",),
+        convert=_to_mask,
+        here=("Mask",),
+        renamed="`image`; `channel`",
+    ),
+    NodeClass(
+        name="InvertMask",
+        title="InvertMask",
+        inputs="mask:MASK",
+        outputs=("MASK",),
+        convert=_invert_mask,
+        here=("Mask",),
+        renamed="`mask`, `invert: true`",
+    ),
+    NodeClass(
+        name="ThresholdMask",
+        title="ThresholdMask",
+        inputs="mask:MASK value:FLOAT=0.5",
+        outputs=("MASK",),
+        convert=_threshold,
+        here=("Mask",),
+        renamed="`mask`; value: `threshold`",
+        differs="a value that is equal to the threshold becomes white, not black",
+    ),
+    NodeClass(
+        name="ImageScale",
+        title="Upscale Image",
+        inputs="image:IMAGE upscale_method:COMBO=nearest-exact width:INT=512 height:INT=512 crop:COMBO=disabled",
+        outputs=("IMAGE",),
+        convert=_scale,
+        here=("Resize",),
+        renamed="upscale_method: `method`",
+        differs="no lanczos and no crop",
+    ),
+    NodeClass(
+        name="ImageScaleBy",
+        title="Upscale Image By",
+        inputs="image:IMAGE upscale_method:COMBO=nearest-exact scale_by:FLOAT=1.0",
+        outputs=("IMAGE",),
+        convert=_scale_by,
+        here=("Resize",),
+        renamed="upscale_method: `method`; scale_by: `scale`",
+        differs="no lanczos",
+    ),
+    NodeClass(
+        name="ImageFromBatch",
+        title="ImageFromBatch",
+        inputs="image:IMAGE batch_index:INT=0 length:INT=1",
+        outputs=("IMAGE",),
+        convert=_take,
+        here=("ImageFromBatch",),
+        renamed="batch_index: `index`; length: `count`",
+        differs="too large a number is an error",
+    ),
+    NodeClass(
+        name="SaveImage",
+        title="Save Image",
+        inputs="images:IMAGE filename_prefix:STRING=ComfyUI",
+        convert=_save,
+        renamed="`outputs:` of the workflow",
+        differs="as PNG, JPEG or WebP",
+        is_end=True,
+    ),
+    NodeClass(
+        name="PreviewImage",
+        title="Preview Image",
+        inputs="images:IMAGE",
+        convert=_preview,
+        renamed="`outputs:` of the workflow, without a file if others have one",
+        is_end=True,
+    ),
+)

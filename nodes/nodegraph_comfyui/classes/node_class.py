@@ -1,0 +1,79 @@
+"""What is known about a class of ComfyUI's nodes: its inputs in their order, its outputs, and how it becomes nodes here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, TypeAlias
+
+from nodegraph_comfyui.building.call import Call
+from nodegraph_comfyui.reading.graph import Widget
+
+_VALUES: Final = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+
+Convert: TypeAlias = Callable[[Call], Any]
+"""Returns the value of the only output, a tuple of the values of several, or None."""
+
+
+@dataclass(frozen=True)
+class ClassInput:
+    """An input: a value, or a link of the type `kind`. `control`: what to do with the value after a run is stored behind it."""
+
+    name: str
+    kind: str
+    default: Any = None
+    optional: bool = False
+    control: bool = False
+
+    @property
+    def is_value(self) -> bool:
+        return self.kind in _VALUES
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeClass:
+    """A class of ComfyUI's core nodes.
+
+    `inputs` is written as `name:TYPE`, separated by spaces, in ComfyUI's order: `=` gives a default, `?` marks an optional link and
+    `!` a seed. `here` are the node types that it becomes, `renamed` and `differs` explain that to people. `is_end`: it is an output
+    of the graph.
+    """
+
+    name: str
+    title: str
+    inputs: str
+    outputs: tuple[str, ...] = ()
+    convert: Convert
+    here: tuple[str, ...] = ()
+    renamed: str = ""
+    differs: str = ""
+    is_end: bool = False
+    is_loader: bool = False
+    hidden: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def known(self) -> dict[str, ClassInput]:
+        """The inputs by name, in ComfyUI's order."""
+        return {found.name: found for found in map(_read, self.inputs.split())}
+
+    @property
+    def widgets(self) -> Sequence[Widget]:
+        """The values in the order of the editor's lists."""
+        return [Widget(found.name, found.control) for found in self.known.values() if found.is_value]
+
+
+def _read(text: str) -> ClassInput:
+    name, _, rest = text.partition(":")
+    kind, has_default, default = rest.partition("=")
+    control, optional = kind.endswith("!"), kind.endswith("?")
+    kind = kind.rstrip("!?")
+    return ClassInput(name, kind, _default(kind, default) if has_default else None, optional, control)
+
+
+def _default(kind: str, text: str) -> Any:
+    if kind == "INT":
+        return int(text)
+    if kind == "FLOAT":
+        return float(text)
+    return text == "true" if kind == "BOOLEAN" else text

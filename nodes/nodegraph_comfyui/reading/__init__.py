@@ -1,0 +1,1 @@
+"""Reads the two formats of ComfyUI graphs into one small model."""
