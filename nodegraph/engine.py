@@ -17,6 +17,7 @@ from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.keys import KeyMaker, Keys
 from nodegraph.cache.store.store import Store
 from nodegraph.errors import LockError, NodegraphError, Problem, WorkflowError
+from nodegraph.files import file_states
 from nodegraph.gc_pause import gc_paused
 from nodegraph.graph.build import build_graph
 from nodegraph.graph.graph import Graph
@@ -182,6 +183,7 @@ class Engine:
         own_files: OwnFiles | None = None,
         locked: bool | Path | str = False,
         metadata: bool = True,
+        graph: Graph | None = None,
         raise_errors: bool = True,
     ) -> Result:
         """Compute the outputs of `workflow`, which may be the path of a file.
@@ -195,7 +197,8 @@ class Engine:
         again and compared; default: NODEGRAPH_VERIFY, or 0. The result's `verified` and `differed` name these nodes. If one
         differs, the computed result is used and stored, and a notice says what was wrong. With `locked`, nothing runs unless all
         is as the lock file of the workflow's file says, or the one that `locked` names; seeds are drawn as they were then. Without
-        `metadata`, files do not say how they were made.
+        `metadata`, files do not say how they were made. `graph` is what `check` returned for the same workflow and values: it is
+        built again only if it is not complete, or if a file that it reads has changed since.
 
         Raises WorkflowError, DeviceError or LockError before anything runs, then NodeError, OutputError or Cancelled. With
         `raise_errors=False`, an error during the run is in the result's `error` instead.
@@ -212,6 +215,7 @@ class Engine:
             own_files=own_files,
             locked=locked,
             metadata=metadata,
+            graph=graph,
         )
         cancel = CancelFlag()
         with self._runs.active(cancel) as overlapped:
@@ -300,7 +304,9 @@ class Engine:
         verify = load_verify_share(options.verify)
         targets = names_of(options.targets)
         overrides = all_overrides(options.params, options.overrides)
-        graph = self._checked(workflow, None, overrides, targets)
+        graph = options.graph
+        if graph is None or not _is_current(graph):
+            graph = self._checked(workflow, None, overrides, targets)
         if options.locked is not False:
             lock = self._lock_of(graph, options.locked)
             overrides += [Override(name, lock.seeds[name]) for name in graph.seeds if name in lock.seeds]
@@ -423,6 +429,13 @@ def _set_up_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_set_up_in_child)
+
+
+def _is_current(graph: Graph) -> bool:
+    """Whether a graph that was checked earlier can run as it is: nothing of it is open, and no file that it reads has changed."""
+    if graph.seeds or graph.undecided is not None or graph.not_fetched:
+        return False
+    return all(not value.states or file_states(value.states) == value.states for value in graph.read_values())
 
 
 def _with_outputs(graph: Graph) -> Graph:

@@ -52,7 +52,12 @@ def check_names(backend: Backend, device: str, dtype: str) -> None:
 
 def kind_of_machine(backend: Backend) -> str:
     """A digest of what may make the same computation round differently on another machine: libraries, processor, threads."""
-    return _digest_of_machine(backend.fingerprint(), os.cpu_count(), os.environ.get("OMP_NUM_THREADS"))
+    return _digest_of_machine(backend.fingerprint(), _processors(), os.environ.get("OMP_NUM_THREADS"))
+
+
+@functools.cache
+def _processors() -> int | None:
+    return os.cpu_count()  # the system is asked, which takes a while
 
 
 @functools.lru_cache(maxsize=16)

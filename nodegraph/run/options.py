@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
 from nodegraph.errors import Problem, WorkflowError
+from nodegraph.graph.graph import Graph
 from nodegraph.graph.overrides import Override
 from nodegraph.run.outputs.own_files import OwnFiles
 from nodegraph.text import described
@@ -32,6 +33,7 @@ class RunOptions(TypedDict, total=False):
     own_files: OwnFiles | None
     locked: bool | Path | str
     metadata: bool
+    graph: Graph | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,6 +51,7 @@ class Options:
     own_files: OwnFiles | None = None
     locked: bool | Path | str = False
     metadata: bool = True
+    graph: Graph | None = None
 
 
 def names_of(targets: Iterable[Handle | str] | Handle | str | None) -> list[str]:

@@ -11,7 +11,15 @@ The user's file is `config.toml` in the user's configuration folder (`~/.config/
     dirs = ["~/models", "~/ComfyUI/models"]
 """
 
-from nodegraph.settings.files import NO_PROJECT, PROJECT_FILE, PROJECT_VARIABLE, nearest_project, project_file, user_file
+from nodegraph.settings.files import (
+    NO_PROJECT,
+    PROJECT_FILE,
+    PROJECT_VARIABLE,
+    nearest_project,
+    project_file,
+    settings_read_once,
+    user_file,
+)
 from nodegraph.settings.names import (
     DIRECTORY_VARIABLE,
     INLINE,
@@ -70,6 +78,7 @@ __all__ = [
     "parse_size",
     "plugin_dirs",
     "project_file",
+    "settings_read_once",
     "user_file",
     "written_size",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -65,16 +67,38 @@ class FileSettings:
     settings: Mapping[str, Any]
 
 
+_remembered: ContextVar[dict[str, FileSettings] | None] = ContextVar("settings that were read", default=None)
+
+
+@contextlib.contextmanager
+def settings_read_once() -> Iterator[None]:
+    """During the block, the calling thread reads each file of settings at most once: finding them takes longer than a node."""
+    token = _remembered.set({})
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
+
+
 def read_user() -> FileSettings:
     """The user's file. Raises SettingsError if it cannot be used."""
-    path = user_file()
-    return FileSettings(path, _read(path, of_project=False))
+    return _read_file("user", user_file, of_project=False)
 
 
 def read_project() -> FileSettings:
     """The project's file. Raises SettingsError if it cannot be used."""
-    path = project_file()
-    return FileSettings(path, _read(path, of_project=True))
+    return _read_file("project", project_file, of_project=True)
+
+
+def _read_file(name: str, find: Callable[[], Path | None], *, of_project: bool) -> FileSettings:
+    known = _remembered.get()
+    if known is not None and name in known:
+        return known[name]
+    path = find()
+    settings = FileSettings(path, _read(path, of_project=of_project))
+    if known is not None:
+        known[name] = settings
+    return settings
 
 
 def absolute(directory: Path | str, name: str = "cache folder", base: Path | None = None) -> Path:

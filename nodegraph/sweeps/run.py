@@ -20,6 +20,7 @@ from nodegraph.run.options import WorkflowSource, path_of
 from nodegraph.run.outputs.own_files import OwnFiles
 from nodegraph.run.plan import Plan
 from nodegraph.run.result import Result
+from nodegraph.settings import settings_read_once
 from nodegraph.sweeps.axes import Axes, make_axes, read_sweep
 from nodegraph.sweeps.points import Point
 from nodegraph.sweeps.sheets import sheets
@@ -29,6 +30,7 @@ from nodegraph.workflow.workflow import Workflow
 
 _DIGITS: Final = 4  # of the number before the name of a file, at least
 _MOST_WRONG: Final = 20  # values with mistakes that are listed
+_MOST_REMEMBERED: Final = 10_000  # nodes in graphs that are not built again for their points
 
 SweepStatus = Literal["done", "failed", "cancelled"]
 
@@ -134,7 +136,8 @@ def sweep(
         axes = make_axes(over, zip=zip)
     else:
         axes = read_sweep({} if workflow.sweep is None else workflow.sweep, workflow.base)
-    result = _Sweep(workflow.with_({}), axes, engine, replace(chosen, params=None, overrides=changes)).run()
+    with settings_read_once():
+        result = _Sweep(workflow.with_({}), axes, engine, replace(chosen, params=None, overrides=changes)).run()
     if raise_errors and result.error is not None:
         raise result.error
     return result
@@ -156,6 +159,7 @@ class _Sweep:
         self._fixed = list(options.overrides)
         self._seeds: dict[str, int] = {}
         self._forced: set[str] = set()  # the keys of nodes that were forced in an earlier point
+        self._graphs: dict[int, Graph] = {}  # of points, by their numbers, as they were checked
 
     def run(self) -> SweepResult:
         """Check every value of the axes, then run the points."""
@@ -209,8 +213,9 @@ class _Sweep:
     def _check(self) -> None:
         """Check each value of each axis, and draw the seeds that all points share. Raises WorkflowError with every mistake."""
         problems: dict[Problem, None] = {}
-        wrong = 0
-        for values in self._axes.samples():
+        wrong = nodes = 0
+        samples_are_points = self._axes.zip or len(self._axes.axes) == 1
+        for number, values in enumerate(self._axes.samples(), start=1):
             try:
                 graph = self._checked(values)
             except WorkflowError as error:
@@ -220,6 +225,9 @@ class _Sweep:
                     break
             else:
                 self._fix_seeds(graph)
+                nodes += len(graph.nodes)
+                if samples_are_points and nodes <= _MOST_REMEMBERED:
+                    self._graphs[number] = graph
         if problems:
             raise WorkflowError(problems)
 
@@ -285,6 +293,7 @@ class _Sweep:
             overwrite=options.overwrite,
             keep_going=options.keep_going,
             verify=options.verify,
+            graph=self._graphs.pop(number, None),
             own_files=self._own if self._out is not None else None,
             raise_errors=False,
         )

@@ -98,3 +98,21 @@ def test_moved_files_are_a_hit(make_engine: Callable[..., Engine], tmp_path: Pat
         size = workflow.add("Load", name="loaded", path=str(current)).size
         result = engine.run(workflow, targets=[read, size])
     assert result.ran == ()
+
+
+def test_checked_graph_is_built_again_only_if_a_file_has_changed(engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("one")
+    age(path)
+    workflow = Workflow("w")
+    workflow.output("text", workflow.add("Contents", path=str(path)))
+    graph = engine.check(workflow)
+    result = engine.run(workflow, graph=graph)
+    assert (result["text"], result.graph is graph) == ("one", True)
+    path.write_text("two")
+    result = engine.run(workflow, graph=graph)
+    assert (result["text"], result.graph is graph) == ("two", False)
+    drawn = Workflow("drawn")
+    drawn.output("seed", drawn.add("Draw", seed=drawn.param("seed", "random")))
+    graph = engine.check(drawn)
+    assert engine.run(drawn, graph=graph).graph is not graph  # each run draws its own

@@ -267,3 +267,29 @@ def test_sheet_needs_a_backend_that_can_show_values(engine: Engine) -> None:
     result = sweep(sums(), {"a": [1]}, engine=engine)
     with pytest.raises(ValueError, match="output 'total': float cannot be shown on a sheet"):
         result.sheet()
+
+
+def test_file_that_changes_during_a_sweep_counts_as_it_is_at_each_point(engine: Engine, tmp_path: Path) -> None:
+    """All points are checked before the first one runs. From then on, a point that reads a file sees what is in it by then."""
+    (tmp_path / "word").write_text("one")
+    workflow = Workflow("reading")
+    read = workflow.add("Contents", name="read", path=str(tmp_path / "word"))
+    workflow.output("text", workflow.add("Repeat", text=read, times=workflow.param("times", 1)))
+
+    def change(point: Any) -> None:
+        if point.number == 2:
+            (tmp_path / "word").write_text("other")
+        if point.number == 3:
+            (tmp_path / "word").unlink()
+
+    with pytest.raises(SweepError, match=r"point 4 \(times=4\) failed: .*there is no file") as caught:
+        sweep(workflow, {"times": [1, 2, 3, 4]}, engine=engine, out=tmp_path / "out", on_point=change)
+    assert isinstance(caught.value.__cause__, WorkflowError)
+    rows = tables(tmp_path / "out")["points"]
+    assert [row["status"] for row in rows] == ["done", "done", "done", "failed"]
+    values = [json.loads((tmp_path / "out" / row["files"]["text"][0]).read_text()) for row in rows[:3]]
+    assert values == ["one", "oneone", "otherotherother"]
+    (tmp_path / "word").write_text("one")
+    again = sweep(workflow, {"times": [1, 2, 3, 4]}, engine=engine, out=tmp_path / "out")
+    assert [point.is_kept for point in again] == [True, True, False, False]
+    assert [point["text"] for point in again[2:]] == ["one" * 3, "one" * 4]

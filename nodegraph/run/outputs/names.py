@@ -64,8 +64,8 @@ def file_names(graph: Graph, codecs: Codecs, facts: RunFacts | None = None) -> d
     taken: dict[str, str] = {}
     first: dict[str, str] = {}  # by output: the full name of the first item that has a name
     params = {name: _param(graph, name) for name in graph.params}
+    of_run = _EXAMPLE_OF_RUN if facts is None else _of_run(facts)
     facts = facts or _example(graph)
-    of_run = _of_run(facts)
     for output in graph.outputs.values():
         if output.index and "{key}" not in (output.save or ""):  # the same as that of the list's first item
             if output.name in first:
@@ -142,9 +142,13 @@ def _of_run(facts: RunFacts) -> dict[str, str]:
     return {"date": time.strftime("%Y-%m-%d", began), "time": time.strftime("%H-%M-%S", began), "run": facts.run}
 
 
-def _example(graph: Graph) -> RunFacts:
-    keys = {output.link.node: f"{i:0{KEY_DIGITS}x}" for i, output in enumerate(graph.outputs.values())}
+def _example(graph: Graph | None = None) -> RunFacts:
+    outputs = () if graph is None else graph.outputs.values()
+    keys = {output.link.node: f"{i:0{KEY_DIGITS}x}" for i, output in enumerate(outputs)}
     return RunFacts(run="20260101-000000-000000-0000", started=0.0, keys=keys)
+
+
+_EXAMPLE_OF_RUN: Final = _of_run(_example())
 
 
 def _filled(template: str, known: Mapping[str, Any], graph: Graph) -> Iterator[str]:

@@ -8,7 +8,7 @@ import platform
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from nodegraph.plugin_api import AUTO, Numerics
 from nodegraph_nodes.imported_torch import imported_torch
@@ -38,6 +38,8 @@ NUMERIC_VARIABLES: Final = (
 _PLACES: Final = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")  # variables that say which device a name means
 VARIABLES: Final = (*_PLACES, *NUMERIC_VARIABLES)
 _at_start: Final = {name: os.environ.get(name) for name in NUMERIC_VARIABLES}
+_AS_BYTES: Final = "_data"  # the variables as `os` keeps them: reading them one by one takes longer than a node
+_last_answer: tuple[dict[Any, Any], list[str]] | None = None  # of `numeric_variables`, and the environment that it was for
 
 
 def numeric_variables() -> list[str]:
@@ -45,6 +47,17 @@ def numeric_variables() -> list[str]:
 
     A library may have read one before the program changed it: such a variable is named with both values.
     """
+    global _last_answer
+    environment = getattr(os.environ, _AS_BYTES, os.environ)
+    if _last_answer is None or _last_answer[0] != environment:
+        before, found = environment.copy(), _numeric_variables()
+        if before != environment:  # changed by another thread
+            return found
+        _last_answer = before, found
+    return [*_last_answer[1]]
+
+
+def _numeric_variables() -> list[str]:
     found = []
     for name, first in _at_start.items():
         value = os.environ.get(name)
