@@ -471,6 +471,34 @@ def test_a_hostile_file_is_an_error(write, problems, monkeypatch):
     assert "'value' in 'each' of node 'a' has 1,001 items; at most 1,000 are supported" in problem
 
 
+@pytest.mark.slow
+def test_each_over_a_million_items_is_refused(write, problems):
+    file = write("params: {n: {type: 'list[int]', default: []}}\nnodes: {a: {use: Number, each: {value: $params.n}}}\n")
+    (problem,) = problems(file, n=[0] * 1_000_000)
+    assert "'value' in 'each' of node 'a' has 1,000,000 items; at most 100,000 are supported" in problem
+
+
+@pytest.mark.slow
+def test_a_hostile_file_of_a_few_lines_is_refused_at_the_real_limit(write, problems):
+    """Items of items, and workflows that each use the next one twice: a million nodes, and 2^39."""
+    numbers = list(range(1_000))
+    squared = write(
+        f"""
+        params: {{n: {{type: "list[int]", default: {numbers}}}}}
+        nodes: {{outer: {{use: "#inner", each: {{a: $params.n}}, n: $params.n}}}}
+        workflows:
+          inner:
+            params: {{a: {{type: int}}, n: {{type: "list[int]"}}}}
+            nodes: {{x: {{use: Number, each: {{value: $params.n}}}}}}
+            outputs: {{x: {{from: $x}}}}
+        """
+    )
+    assert problems(squared) == ["[E119] the workflow stands for more than 250,000 nodes. Use fewer items or levels."]
+    twice = "".join(f"  w{i}: {{nodes: {{x: {{use: '#w{i + 1}'}}, y: {{use: '#w{i + 1}'}}}}}}\n" for i in range(39))
+    doubled = write("nodes: {a: {use: '#w0'}}\nworkflows:\n" + twice + "  w39: {nodes: {n: {use: Number}}}\n")
+    assert problems(doubled) == ["[E119] the workflow stands for more than 250,000 nodes. Use fewer items or levels."]
+
+
 # --- repeat
 
 
