@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from nodegraph.plugins.hookspecs import hookimpl, hookspec
     from nodegraph.reproduce.diff import diff
     from nodegraph.reproduce.lock import lock, verify
-    from nodegraph.sweeps.run import SweepResult, sweep
+    from nodegraph.sweeps.result import SweepResult
+    from nodegraph.sweeps.run import sweep
     from nodegraph.workflow.workflow import Workflow
 
 __all__ = [
@@ -69,7 +70,7 @@ _LAZY = {
     "Engine": "engine",
     "Result": "engine",
     "RunHandle": "engine",
-    "SweepResult": "sweeps.run",
+    "SweepResult": "sweeps.result",
     "Workflow": "workflow.workflow",
     "hookimpl": "plugins.hookspecs",
     "hookspec": "plugins.hookspecs",

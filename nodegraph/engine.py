@@ -16,7 +16,7 @@ from nodegraph.cache.cache import Cache
 from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.keys import KeyMaker, Keys
 from nodegraph.cache.store.store import Store
-from nodegraph.errors import LockError, NodegraphError, Problem, WorkflowError
+from nodegraph.errors import NodegraphError, Problem, WorkflowError
 from nodegraph.files import file_states
 from nodegraph.gc_pause import gc_paused
 from nodegraph.graph.build import build_graph
@@ -164,6 +164,27 @@ class Engine:
 
         return facts_of(graph, self.plugins, digest=self._files.sha256, numerics=lambda: self._numerics()().name)
 
+    def locked_graph(
+        self,
+        workflow: WorkflowSource,
+        overrides: Sequence[Override] = (),
+        targets: Iterable[Handle | str] | None = None,
+        *,
+        locked: bool | Path | str = True,
+    ) -> tuple[Graph, list[Override]]:
+        """The checked graph of `workflow`, and what gives it the seeds that were drawn when it was locked; see `run`.
+
+        Fetches what a run fetches. Raises WorkflowError, and LockError unless all is as the lock file says.
+        """
+        from nodegraph.run.lock.locked import lock_of, require_same
+
+        graph = self._checked(workflow, None, overrides, targets)
+        lock = lock_of(graph, locked)
+        seeds = [Override(name, lock.seeds[name]) for name in graph.seeds if name in lock.seeds]
+        graph = self._checked(workflow, None, [*overrides, *seeds], targets)
+        require_same(lock, self.facts(graph))
+        return graph, seeds
+
     def digest(self, path: Path) -> str:
         """The SHA-256 of a file, which is remembered as long as the file stays the same. Raises OSError."""
         return self._files.sha256(path)
@@ -305,13 +326,11 @@ class Engine:
         targets = names_of(options.targets)
         overrides = all_overrides(options.params, options.overrides)
         graph = options.graph
-        if graph is None or not _is_current(graph):
-            graph = self._checked(workflow, None, overrides, targets)
         if options.locked is not False:
-            lock = self._lock_of(graph, options.locked)
-            overrides += [Override(name, lock.seeds[name]) for name in graph.seeds if name in lock.seeds]
+            graph, seeds = self.locked_graph(workflow, overrides, targets, locked=options.locked)
+            overrides += seeds
+        elif graph is None or not _is_current(graph):
             graph = self._checked(workflow, None, overrides, targets)
-            self._require_same(lock, graph)
         return RunRequest(
             run=run,
             graph=_with_outputs(graph),
@@ -328,22 +347,6 @@ class Engine:
             verify=verify,
             inline=inline,
         )
-
-    def _lock_of(self, graph: Graph, locked: bool | Path | str) -> Lock:
-        from nodegraph.run.lock.lock_file import lock_path, read_lock
-
-        if not isinstance(locked, bool):
-            return read_lock(Path(locked))
-        if graph.resolved.file is None:
-            raise LockError(f"[E402] workflow '{graph.workflow}' was not read from a file, so it has no lock file. Name one")
-        return read_lock(lock_path(graph.resolved.file))
-
-    def _require_same(self, lock: Lock, graph: Graph) -> None:
-        from nodegraph.run.lock.changes import changes
-
-        if found := changes(lock, self.facts(graph)):
-            listed = "\n".join(f"  {change}" for change in found)
-            raise LockError(f"[E403] the lock file of workflow '{graph.workflow}' does not match, so nothing was run:\n{listed}")
 
     def _execute(self, request: RunRequest, context: RunContext) -> Result:
         return execute(request, context, self._staff, lambda graph: self._keys(graph, context.numerics))

@@ -17,15 +17,15 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
     "nodegraph.cli": (
-        "failures help plugin_options completion options previews inline viewer counter progress sweep_progress running tables "
-        "plugins group storage workflows exchange projects"
+        "failures help plugin_options completion options previews inline viewer counter progress sweep_progress running "
+        "run_options tables plugins group storage workflows exchange projects"
     ),
     "nodegraph.cli.exchange": "readable written import_graph export_graph",
     "nodegraph.cli.inline": "protocol question outputs",
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.projects": "checks config doctor init stubs",
     "nodegraph.cli.storage": "cache runs",
-    "nodegraph.cli.workflows": "made notes resolved verify_option check diff examples explain lock run show verify sweep watch",
+    "nodegraph.cli.workflows": "made notes resolved check diff examples explain lock run show verify sweep watch",
     "nodegraph.graph": (
         "graph suggest overrides expansion params read_files inputs param_types order origins composed node_checks build "
         "remarks load"
@@ -48,12 +48,12 @@ LAYERS: dict[str, str] = {
     "nodegraph.run.display": "time_left values notebook",
     "nodegraph.run.node": ("interrupted process_state work node_run inputs failure call attempts stored_result outcome run_node"),
     "nodegraph.reproduce": "lock sides diff",
-    "nodegraph.run.lock": "lock_file expected changes facts",
+    "nodegraph.run.lock": "lock_file expected changes locked facts",
     "nodegraph.run.outputs": "names same_file own_files whole writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "stall protocol jobs dispatcher threads",
     "nodegraph.settings": "names sizes files values",
-    "nodegraph.sweeps": "axes points sheets table run",
+    "nodegraph.sweeps": "axes points sheets table result locked run",
     "nodegraph.workflow": (
         "definitions diagram scalars text_file yaml_tree dump patch document presets subworkflows handles "
         "recorded workflow exchange output_metadata editors"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from nodegraph.engine import Engine
-from nodegraph.errors import Cancelled, NodegraphError, Problem, SweepError, WorkflowError
+from nodegraph.errors import Cancelled, LockError, Problem, WorkflowError
 from nodegraph.graph.graph import Graph, Value
 from nodegraph.graph.load import load_workflow
 from nodegraph.graph.overrides import Override, all_overrides
@@ -22,86 +22,16 @@ from nodegraph.run.plan import Plan
 from nodegraph.run.result import Result
 from nodegraph.settings import settings_read_once
 from nodegraph.sweeps.axes import Axes, make_axes, read_sweep
+from nodegraph.sweeps.locked import LockedSweep
 from nodegraph.sweeps.points import Point
-from nodegraph.sweeps.sheets import sheets
-from nodegraph.sweeps.table import Earlier, PointsFile, Table
+from nodegraph.sweeps.result import SweepOptions, SweepResult, SweepStatus, failure, interrupted
+from nodegraph.sweeps.table import Earlier, PointsFile
 from nodegraph.workflow.dump import dump
 from nodegraph.workflow.workflow import Workflow
 
 _DIGITS: Final = 4  # of the number before the name of a file, at least
 _MOST_WRONG: Final = 20  # values with mistakes that are listed
 _MOST_REMEMBERED: Final = 10_000  # nodes in graphs that are not built again for their points
-
-SweepStatus = Literal["done", "failed", "cancelled"]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SweepOptions:
-    """How a sweep runs; most are options of `Engine.run`.
-
-    With `keep_going`, a point that fails does not stop the others. `on_start` receives the number of points, and `on_point` each
-    point as soon as it is done, also one that an earlier sweep has done.
-    """
-
-    params: Mapping[str, Any] | None = None
-    overrides: Sequence[Override] = ()
-    targets: Iterable[Any] | None = None
-    force: Sequence[str] = ()
-    out: Path | str | None = None
-    overwrite: bool = False
-    keep_going: bool = False
-    verify: float | None = None
-    on_start: Callable[[int], None] = lambda count: None
-    on_point: Callable[[Point], None] = lambda point: None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SweepResult:
-    """A finished sweep: `points` in order, each with its values, and what ended the sweep early, if anything did."""
-
-    workflow: str
-    axes: Axes
-    points: Sequence[Point]
-    seconds: float
-    status: SweepStatus
-    error: NodegraphError | None
-    seeds: Mapping[str, int]
-    _engine: Engine = field(repr=False)
-    _out: Path | None = None
-
-    def __repr__(self) -> str:
-        sizes = " x ".join(map(str, self.axes.shape))
-        done = sum(point.status == "done" for point in self.points)
-        over = ", ".join(self.axes.names)
-        return f"<SweepResult of {self.workflow} over {over} ({sizes}): {self.status}, {done} points in {self.seconds:.2f} s>"
-
-    def __len__(self) -> int:
-        return len(self.points)
-
-    def __iter__(self) -> Iterator[Point]:
-        return iter(self.points)
-
-    def __getitem__(self, index: int) -> Point:
-        return self.points[index]
-
-    def table(self) -> Table:
-        """A row for each point. Rows are mappings; a notebook shows the table, and `csv()` is its text."""
-        return Table(self.points)
-
-    def sheet(self, output: str | None = None) -> Any:
-        """A contact sheet with the values of the axes as labels; a list of several if there are more than 400 points.
-
-        `output`: which output to show; default: the first that the backend can show. Raises ValueError if there is none.
-        """
-        made = list(sheets(self.points, self.axes, self._engine.plugins.backend, output=output, folder=self._out))
-        return made[0] if len(made) == 1 else made
-
-    def exported(self, sheet: Any) -> tuple[bytes, str]:
-        """A sheet as the content of a file, and the extension of its format. Raises ValueError if it has no codec."""
-        codec = self._engine.plugins.codecs.for_value(sheet)
-        if codec is None:
-            raise ValueError(f"{type(sheet).__name__} cannot be written to a file")
-        return codec.export(sheet)[0], codec.extension
 
 
 def sweep(
@@ -159,12 +89,14 @@ class _Sweep:
         self._fixed = list(options.overrides)
         self._seeds: dict[str, int] = {}
         self._forced: set[str] = set()  # the keys of nodes that were forced in an earlier point
+        self._locked: LockedSweep | None = None
         self._graphs: dict[int, Graph] = {}  # of points, by their numbers, as they were checked
 
     def run(self) -> SweepResult:
         """Check every value of the axes, then run the points."""
         began = time.perf_counter()
         self._require_same_sweep()
+        self._require_lock()
         self._check()
         if self._file is not None:
             self._file.begin(self._about())
@@ -190,7 +122,7 @@ class _Sweep:
             points=points,
             seconds=time.perf_counter() - began,
             status=status,
-            error=_interrupted(points) if status == "cancelled" else _failure(points, errors),
+            error=interrupted(points) if status == "cancelled" else failure(points, errors),
             seeds=self._seeds,
             _engine=self._engine,
             _out=self._out,
@@ -209,6 +141,17 @@ class _Sweep:
         assert found is not None
         message = f"{self._out} holds the points of another sweep: of {found[0]}, over {' and '.join(sorted(found[1]))}"
         raise WorkflowError([Problem("E121", message, None, "Name another folder with --out, or replace it with --overwrite.")])
+
+    def _require_lock(self) -> None:
+        """With `locked`, raise LockError unless all but the values of the axes is as the lock file says."""
+        options = self._options
+        if options.locked is False:
+            return
+        self._locked = LockedSweep(
+            self._engine, self._workflow, overrides=self._fixed, targets=options.targets, locked=options.locked
+        )
+        for seed in self._locked.seeds:
+            self._fix_seed(seed.name, seed.value)
 
     def _check(self) -> None:
         """Check each value of each axis, and draw the seeds that all points share. Raises WorkflowError with every mistake."""
@@ -241,9 +184,13 @@ class _Sweep:
         """Give seeds that are `random` to all points alike, unless they are an axis, or belong to an item of a list."""
         for name, drawn in graph.seeds.items():
             node = name.partition(".")[0]
-            if name not in self._axes.names and (name in self._workflow.params or node in self._workflow.nodes):
-                seed = self._seeds[name] = self._earlier.seeds.get(name, drawn)
-                self._fixed.append(Override(name, seed))
+            if name in self._workflow.params or node in self._workflow.nodes:
+                self._fix_seed(name, self._earlier.seeds.get(name, drawn))
+
+    def _fix_seed(self, name: str, seed: int) -> None:
+        if name not in self._axes.names:
+            self._seeds[name] = seed
+            self._fixed.append(Override(name, seed))
 
     def _about(self) -> dict[str, Any]:
         over = {axis.name: list(axis.values) for axis in self._axes.axes}
@@ -261,6 +208,8 @@ class _Sweep:
         error: BaseException | None = None
         began = time.perf_counter()
         try:
+            if self._locked is not None:
+                self._locked.require_same_files()
             force = self._options.force
             earlier = self._earlier.points.get(number)
             if force or (earlier is not None and not self._options.overwrite):
@@ -273,7 +222,7 @@ class _Sweep:
                     self._options.on_point(point)
                     return point, None
             point, error = self._result(blank, self._run(number, overrides, force))
-        except WorkflowError as wrong:  # such as a file that is gone by now
+        except (WorkflowError, LockError) as wrong:  # such as a file that is gone by now
             point, error = replace(blank, status="failed", seconds=time.perf_counter() - began, error=str(wrong)), wrong
         if self._file is not None and not isinstance(error, Cancelled):
             self._file.add(point, self._digests([point]))
@@ -293,6 +242,7 @@ class _Sweep:
             overwrite=options.overwrite,
             keep_going=options.keep_going,
             verify=options.verify,
+            metadata=options.metadata,
             graph=self._graphs.pop(number, None),
             own_files=self._own if self._out is not None else None,
             raise_errors=False,
@@ -333,6 +283,7 @@ class _Sweep:
         inputs = [[override.name, _plain(override.value)] for override in self._fixed]
         keys = {name: static.get(output.link.node) for name, output in graph.outputs.items()}
         parts = [self._document, inputs, {name: _plain(value) for name, value in params.items()}, keys]
+        parts += [] if self._options.metadata else ["without metadata"]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
     def _is_done(self, earlier: Point, identity: str) -> bool:
@@ -374,23 +325,3 @@ def _input(graph: Graph, name: str) -> Any:
 
 def _plain(value: Any) -> Any:
     return value if is_json(value) else str(value)
-
-
-def _interrupted(points: Sequence[Point]) -> Cancelled:
-    done = sum(point.status != "skipped" for point in points)
-    return Cancelled(f"the sweep was interrupted after {done} of {len(points)} points. The same command goes on with the others")
-
-
-def _failure(points: Sequence[Point], errors: Sequence[tuple[Point, BaseException]]) -> SweepError | None:
-    if not errors:
-        return None
-    first, cause = errors[0]
-    if len(errors) == 1:
-        message = f"point {first.number} ({first.name}) failed: {cause}"
-    else:
-        listed = ", ".join(f"{point.number} ({point.name})" for point, _ in errors[:5])
-        more = f" and {len(errors) - 5} more" if len(errors) > 5 else ""
-        message = f"{len(errors)} of {len(points)} points failed: {listed}{more}. The first one: {cause}"
-    error = SweepError(f"[E231] {message}")
-    error.__cause__ = cause
-    return error

@@ -171,7 +171,9 @@ class _Composer:
 
     def _refuse_size(self, size: int, part: Part) -> None:
         if size > MOST_PARTS:
-            raise _refused(f"with its aliases this holds more than {MOST_PARTS:,} values", part.where, "Use fewer values or aliases.")
+            raise _refused(
+                f"with its aliases this holds more than {MOST_PARTS:,} values", part.where, "Use fewer values or aliases."
+            )
 
     def _refuse_depth(self, depth: int, part: Part) -> None:
         if depth > DEEPEST:

@@ -65,3 +65,14 @@ def _checked(engine, workflow):
         graph = engine.check(workflow)
 
     return Checked()
+
+
+def test_sweep_locked(cli, greeting):
+    assert cli("sweep", greeting, "--over", "twice.times=1..2", "--locked").exit_code == 2
+    cli("lock", greeting, "-q")
+    ran = cli("sweep", greeting, "--over", "twice.times=1..2", "--locked", "-q")
+    assert (ran.exit_code, len(ran.stdout.splitlines())) == (0, 2), ran.stderr
+    ran = cli("sweep", greeting, "--over", "twice.times=1..2", "--set", "word=ho", "--locked", "--out", "other")
+    assert ran.exit_code == 2
+    assert "input 'word.value' was hey and is ho" in ran.stderr
+    assert not (cli.folder / "other").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,15 @@ def test_a_list_writes_a_numbered_file_for_each_item(make_engine, stubs, tmp_pat
     again = make_engine().run(cut("a b"), out=tmp_path / "out")
     assert again.outputs == first.outputs
     assert (stubs.BlobCodec.decoded, stubs.BlobCodec.exported) == (decoded, exported)  # nothing was read or exported again
+
+
+def test_numbers_that_a_node_returns_are_one_file_and_those_of_each_are_several(make_engine, tmp_path):
+    workflow = Workflow("numbers")
+    workflow.output("list", workflow.add("Count", n=2))
+    workflow.output("each", workflow.add("Number", each={"value": [5, 6]}))
+    written = make_engine().run(workflow, out=tmp_path).outputs
+    found = {name: {path.name: json.loads(path.read_text()) for path in paths} for name, paths in written.items()}
+    assert found == {"list": {"numbers-list.json": [0, 1]}, "each": {"numbers-each-0.json": 5, "numbers-each-1.json": 6}}
 
 
 def test_an_item_that_did_not_change_is_exported_once(make_engine, stubs, tmp_path):

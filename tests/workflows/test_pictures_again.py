@@ -113,6 +113,17 @@ def test_no_metadata_leaves_nothing(nodegraph, workspace, made):
     assert nodegraph("run", bare).exit_code == 2
 
 
+def test_a_picture_is_swept_with_and_without_metadata(nodegraph, workspace, made):
+    words = ("sweep", made, "--base", "workflows", "--over", "seed=7,8", "--out", "swept", "-q")
+    ran = nodegraph(*words, "--no-metadata")
+    assert ran.exit_code == 0, ran.stderr
+    first, second = (workspace.folder / path for path in ran.stdout.split())
+    assert pixels(first) == pixels(made) != pixels(second)
+    assert texts(first) == texts(second) == {}
+    assert nodegraph(*words).stdout == ran.stdout  # it does not count as done, since the files are others
+    assert "seed: 8" in texts(second)["nodegraph"]
+
+
 def test_no_path_names_the_home_folder(workspace, monkeypatch):
     home = workspace.folder / "home" / "anna"
     home.mkdir(parents=True)

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from nodegraph.cli.failures import verbose_option
 from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
-from nodegraph.cli.options import (
-    cache_dir_option,
-    cache_size_option,
-    device_option,
-    dtype_option,
-    file_argument,
-    plugin_dir_option,
-)
-from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
+from nodegraph.cli.options import file_argument
+from nodegraph.cli.plugin_options import ExtensibleCommand
+from nodegraph.cli.run_options import ON_A_MACHINE, OptionValues, run_options
 from nodegraph.terminal import echo
 
 if TYPE_CHECKING:
@@ -36,32 +28,16 @@ if TYPE_CHECKING:
     ),
 )
 @file_argument
-@cache_dir_option
-@cache_size_option
-@device_option
-@dtype_option
-@plugin_dir_option
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress and no notes on stderr.")
-@verbose_option("Show the keys of nodes, and a traceback of every failure.")
+@run_options(ON_A_MACHINE)
 @click.pass_context
-def lock(
-    ctx: click.Context,
-    file: Path,
-    cache_dir: Path | None,
-    cache_size: str | None,
-    device: str,
-    dtype: str,
-    plugin_dirs: Sequence[Path],
-    quiet: bool,
-    verbose: bool,
-) -> None:
+def lock(ctx: click.Context, file: Path, options: OptionValues) -> None:
     """Run the workflow FILE and write its lock file.
 
     FILE.yaml has the lock file FILE.lock.yaml beside it; that of an example is in the current folder. It holds the SHA-256 of every
     model and input file, the versions of plugins and libraries, the numeric class, and the digest of every output. Results in the
     cache are not computed again. If the run fails, an earlier lock file stays as it is.
     """
-    from nodegraph.cli.running import Display, cache_options, run_in_engine
+    from nodegraph.cli.running import run_in_engine
     from nodegraph.graph.load import load_workflow
     from nodegraph.reproduce import lock as locks
     from nodegraph.run.lock.lock_file import lock_path
@@ -72,11 +48,11 @@ def lock(
         assert workflow.file is not None  # otherwise it cannot be locked
         echo(relative_path(lock_path(workflow.file)))
 
-    plugins = plugins_of(ctx, plugin_dirs)
+    plugins = options.plugins(ctx)
     run_in_engine(
         lambda: load_workflow(file, plugins),
         work,
         plugins,
-        Display(quiet=quiet, verbose=verbose),
-        engine_options={"device": device, "dtype": dtype, **cache_options(cache_dir, cache_size)},
+        options.display,
+        engine_options=options.engine_options,
     )

@@ -3,47 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nodegraph.cli.failures import verbose_option
 from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
-from nodegraph.cli.options import (
-    cache_dir_option,
-    cache_size_option,
-    device_option,
-    dtype_option,
-    file_argument,
-    force_option,
-    out_option,
-    overrides,
-    overwrite_option,
-    plugin_dir_option,
-    preset_option,
-    preview_option,
-    set_option,
-    target_option,
-)
-from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
-from nodegraph.cli.workflows.verify_option import verify_option, with_share
+from nodegraph.cli.options import file_argument
+from nodegraph.cli.run_options import ALL, OptionValues, RunCommand, run_options
 from nodegraph.terminal import echo, echo_json
 
 if TYPE_CHECKING:
     from nodegraph.engine import Engine
-    from nodegraph.sweeps.run import SweepResult
+    from nodegraph.sweeps.result import SweepResult
     from nodegraph.workflow.workflow import Workflow
 
 
-class _Sweep(ExtensibleCommand):
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, with_share(args))
-
-
 @click.command(
-    cls=_Sweep,
+    cls=RunCommand,
     epilog=epilog(
         "nodegraph sweep workflow.yaml --over seed=1..8",
         "nodegraph sweep workflow.yaml --over seed=1,2,5 --sheet --keep-going",
@@ -74,27 +52,16 @@ class _Sweep(ExtensibleCommand):
     "--batch",
     type=click.IntRange(1),
     metavar="N",
-    help="Put N points that differ only in their seed through the model together, if the results are the same. This version "
-    "cannot, and says so.",
+    help="Put N points that differ only in their seed through the model together, if the results are sure to be the same. They "
+    "never are, so the points run one by one, with a note.",
 )
-@set_option
-@preset_option
-@out_option
-@overwrite_option
-@target_option
-@force_option
-@click.option("--keep-going", is_flag=True, help="If a point or a node fails, still run everything that does not depend on it.")
-@cache_dir_option
-@cache_size_option
-@verify_option
-@click.option("--no-cache", is_flag=True, help="Do not read or write the cache on disk.")
-@device_option
-@dtype_option
-@preview_option
-@plugin_dir_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object about the sweep instead of paths.")
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress and no notes on stderr.")
-@verbose_option("Show a traceback of a failure.")
+@run_options(
+    ALL,
+    keep_going="If a point or a node fails, still run everything that does not depend on it.",
+    locked="Run only if all but the swept values is as the lock file of FILE says.",
+    as_json="Print one JSON object about the sweep instead of paths.",
+    verbose="Show a traceback of a failure.",
+)
 @click.pass_context
 def sweep(
     ctx: click.Context,
@@ -103,24 +70,7 @@ def sweep(
     is_zip: bool,
     sheet: bool,
     batch: int | None,
-    settings: Sequence[tuple[str, str]],
-    presets: Sequence[Path],
-    out: Path,
-    overwrite: bool,
-    targets: Sequence[str],
-    force: Sequence[str],
-    keep_going: bool,
-    cache_dir: Path | None,
-    cache_size: str | None,
-    verify: float | None,
-    no_cache: bool,
-    device: str,
-    dtype: str,
-    preview: Path | None,
-    plugin_dirs: Sequence[Path],
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    options: OptionValues,
 ) -> None:
     """Run the workflow FILE once for each point of a sweep.
 
@@ -128,27 +78,25 @@ def sweep(
     computed once. The files of point 7 begin with 0007-; points.csv and points.json list all points. The same command again goes
     on where it was stopped: no point that is done runs again, and files that the sweep has written are replaced if they have to be.
     """
-    from nodegraph.cli.running import Display, cache_options, run_in_engine, wrong_results
+    from nodegraph.cli.inline.outputs import NEVER, inline_outputs
+    from nodegraph.cli.running import run_in_engine, wrong_results
     from nodegraph.cli.sweep_progress import SweepProgress
     from nodegraph.graph.load import load_workflow
     from nodegraph.sweeps.axes import Axes, checked, read_over, read_sweep
     from nodegraph.sweeps.run import sweep as run_sweep
 
-    if verify and no_cache:
-        raise click.UsageError("--verify-cache checks results in the cache, which --no-cache does not read. Leave out one of them.")
     if is_zip and not over:
         raise click.UsageError("--zip needs values to take together. Give them with --over.")
-    plugins = plugins_of(ctx, plugin_dirs)
-    changes = overrides(settings, presets)
+    plugins, changes, display = options.plugins(ctx), options.changes, options.display
     own = checked(Axes(axes=[read_over(text) for text in over], zip=is_zip)) if over else None
-    shown = SweepProgress(quiet=quiet, verbose=verbose)
+    shown = SweepProgress(quiet=options.quiet, verbose=options.verbose)
 
     def work(engine: Engine, workflow: Workflow) -> SweepResult:
         axes = read_sweep({} if workflow.sweep is None else workflow.sweep, workflow.base) if own is None else own
-        if batch is not None and batch > 1 and not quiet:
+        if batch is not None and batch > 1 and not options.quiet:
             shown.line(
-                "note: --batch: the points run one by one. On some devices, a model computes other bits for several values at "
-                "once, so this version does not put points together"
+                "note: --batch: the points run one by one. Computed together, a result may have other bits, which depend on the "
+                "other points, and nothing can rule that out"
             )
         return run_sweep(
             workflow,
@@ -156,38 +104,50 @@ def sweep(
             engine=engine,
             raise_errors=False,
             overrides=changes,
-            targets=targets or None,
-            force=force,
-            keep_going=keep_going,
-            out=out,
-            overwrite=overwrite,
-            verify=verify,
+            **options.run_options,
             on_start=shown.begin,
             on_point=shown.add,
         )
 
     result = run_in_engine(
-        lambda: load_workflow(file, plugins, changes),
+        lambda: load_workflow(file, plugins, changes, options.bases),
         work,
         plugins,
-        Display(quiet=quiet, verbose=verbose, as_json=as_json, preview=preview),
-        engine_options={"device": device, "dtype": dtype, **cache_options(cache_dir, cache_size, no_cache=no_cache)},
+        display,
+        engine_options=options.engine_options,
         shown=shown,
     )
-    made = _write_sheets(result, out, quiet=quiet) if sheet else []
-    if as_json:
-        echo_json(json.dumps(_summary(result, out, made)))
+    made = _write_sheets(result, options.out, quiet=options.quiet) if sheet else []
+    if options.as_json:
+        echo_json(json.dumps(_summary(result, options.out, made)))
     else:
-        for point in result.points:
-            for name, files in point.files.items():
-                for path in files:
-                    echo(f"{name}\t{out / path}" if len(point.files) > 1 else str(out / path))
-        for written in made:
-            echo(str(written))
+        with inline_outputs(NEVER if display.quiet else display.inline, plugins.backend) as show:
+            _print_paths(result, options.out, made, show)
     if result.error is not None:
         raise result.error
+    if display.viewer is not None:
+        display.viewer.open(made or [options.out / path for _, path in _outputs(result)])
     if wrong := sorted({name for point in result for name in point.differed}):
         raise wrong_results(wrong)
+
+
+def _outputs(result: SweepResult) -> Iterator[tuple[str, str]]:
+    """The names of the outputs and the paths of their files below the folder, point by point."""
+    for point in result.points:
+        for name, files in point.files.items():
+            for path in files:
+                yield name if len(point.files) > 1 else "", path
+
+
+def _print_paths(result: SweepResult, out: Path, sheets: Sequence[Path], show: Callable[[Path], None]) -> None:
+    """Print the path of each file, and show it; if there are sheets, only these are shown."""
+    for name, path in _outputs(result):
+        echo(f"{name}\t{out / path}" if name else str(out / path))
+        if not sheets:
+            show(out / path)
+    for sheet in sheets:
+        echo(str(sheet))
+        show(sheet)
 
 
 def _write_sheets(result: SweepResult, out: Path, *, quiet: bool) -> list[Path]:

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from nodegraph.cli.failures import verbose_option
 from nodegraph.cli.help import WRONG_WORKFLOW, epilog
-from nodegraph.cli.options import (
-    cache_dir_option,
-    cache_size_option,
-    device_option,
-    dtype_option,
-    file_argument,
-    json_option,
-    plugin_dir_option,
-)
-from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
+from nodegraph.cli.options import file_argument
+from nodegraph.cli.plugin_options import ExtensibleCommand
+from nodegraph.cli.run_options import ON_A_MACHINE, OptionValues, run_options
 from nodegraph.terminal import echo, echo_json
 
 if TYPE_CHECKING:
@@ -44,39 +35,21 @@ if TYPE_CHECKING:
     ),
 )
 @file_argument
-@cache_dir_option
-@cache_size_option
-@device_option
-@dtype_option
-@plugin_dir_option
-@json_option
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress and no notes on stderr.")
-@verbose_option("Show the keys of nodes, and a traceback of every failure.")
+@run_options((*ON_A_MACHINE, "as_json"))
 @click.pass_context
-def verify(
-    ctx: click.Context,
-    file: Path,
-    cache_dir: Path | None,
-    cache_size: str | None,
-    device: str,
-    dtype: str,
-    plugin_dirs: Sequence[Path],
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-) -> None:
+def verify(ctx: click.Context, file: Path, options: OptionValues) -> None:
     """Run the workflow FILE again, and compare it with its lock file.
 
     Every node computes its result again, with the seeds that were drawn when FILE was locked. Prints what changed since then, by
     name, and whether the outputs are the same. What changed without a change of the outputs is no failure.
     """
-    from nodegraph.cli.running import Display, cache_options, run_in_engine
+    from nodegraph.cli.running import run_in_engine
     from nodegraph.graph.load import load_workflow
     from nodegraph.reproduce.lock import verify as compare_with_lock
 
     def work(engine: Engine, workflow: Workflow) -> None:
         verified = compare_with_lock(workflow, engine=engine)
-        if as_json:
+        if options.as_json:
             found = {"changes": [asdict(c) for c in verified.changes], "outputs": [asdict(c) for c in verified.outputs]}
             echo_json(json.dumps({"same": bool(verified), **found}))
         else:
@@ -84,13 +57,13 @@ def verify(
         if not verified:
             ctx.exit(1)
 
-    plugins = plugins_of(ctx, plugin_dirs)
+    plugins = options.plugins(ctx)
     run_in_engine(
         lambda: load_workflow(file, plugins),
         work,
         plugins,
-        Display(quiet=quiet, verbose=verbose),
-        engine_options={"device": device, "dtype": dtype, **cache_options(cache_dir, cache_size)},
+        options.display,
+        engine_options=options.engine_options,
     )
 
 

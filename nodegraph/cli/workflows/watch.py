@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from nodegraph.cli.failures import verbose_option
 from nodegraph.cli.help import WRONG_WORKFLOW, epilog
-from nodegraph.cli.options import (
-    cache_dir_option,
-    cache_size_option,
-    device_option,
-    dtype_option,
-    file_argument,
-    inline_option,
-    out_option,
-    overrides,
-    overwrite_option,
-    plugin_dir_option,
-    preset_option,
-    preview_option,
-    set_option,
-    target_option,
-)
-from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
+from nodegraph.cli.options import file_argument
+from nodegraph.cli.plugin_options import ExtensibleCommand
+from nodegraph.cli.run_options import AGAIN_AND_AGAIN, OptionValues, run_options
 from nodegraph.terminal import echo
 
 if TYPE_CHECKING:
@@ -47,53 +32,17 @@ _SETTLE_MS: Final = 50  # how long to wait for more changes
     ),
 )
 @file_argument
-@set_option
-@preset_option
-@out_option
-@overwrite_option
-@target_option
-@click.option("--keep-going", is_flag=True, help="If a node fails, still run every node that does not depend on it.")
-@cache_dir_option
-@cache_size_option
-@click.option("--no-cache", is_flag=True, help="Do not read or write the cache on disk.")
-@device_option
-@dtype_option
-@preview_option
-@plugin_dir_option
-@inline_option
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress and no notes on stderr.")
-@verbose_option("Show the keys of nodes.")
+@run_options(AGAIN_AND_AGAIN, verbose="Show the keys of nodes.")
 @click.pass_context
-def watch(
-    ctx: click.Context,
-    file: Path,
-    settings: Sequence[tuple[str, str]],
-    presets: Sequence[Path],
-    out: Path,
-    overwrite: bool,
-    targets: Sequence[str],
-    keep_going: bool,
-    cache_dir: Path | None,
-    cache_size: str | None,
-    no_cache: bool,
-    device: str,
-    dtype: str,
-    preview: Path | None,
-    plugin_dirs: Sequence[Path],
-    inline: str | None,
-    quiet: bool,
-    verbose: bool,
-) -> None:
+def watch(ctx: click.Context, file: Path, options: OptionValues) -> None:
     """Run the workflow FILE, and again whenever it is saved.
 
     The same happens when a workflow that it uses, a file that it reads, or a preset is saved. Only what has changed runs, and
     models stay loaded. Outputs replace those of the run before. A mistake in a file is shown, and the next change is waited for.
     Ctrl-C ends it.
     """
-    from nodegraph.cli.inline.outputs import NEVER
-    from nodegraph.cli.running import Display, cache_options, run_in_engine
+    from nodegraph.cli.running import run_in_engine
     from nodegraph.graph.load import STDIN, example_file
-    from nodegraph.settings import load_inline
 
     try:
         import watchfiles  # noqa: F401 (a missing library is reported before anything runs)
@@ -101,13 +50,11 @@ def watch(
         raise click.UsageError("watch needs the library watchfiles. Install it with: pip install 'nodegraph[watch]'") from None
     if file == STDIN:
         raise click.UsageError("standard input cannot be watched. Name a file.")
-    plugins = plugins_of(ctx, plugin_dirs)
+    plugins = options.plugins(ctx)
     path = example_file(file, plugins) or file
-    options = {"targets": targets or None, "keep_going": keep_going, "out": out, "overwrite": overwrite}
 
     def work(engine: Engine, _: Workflow) -> None:
-        shown = NEVER if quiet else load_inline(inline)
-        _Watch(engine, path, settings=settings, presets=presets, options=options, quiet=quiet, inline=shown).run()
+        _Watch(engine, path, options).run()
 
     from nodegraph.workflow.workflow import Workflow
 
@@ -115,30 +62,21 @@ def watch(
         lambda: Workflow(path.stem),
         work,
         plugins,
-        Display(quiet=quiet, verbose=verbose, preview=preview),
-        engine_options={"device": device, "dtype": dtype, **cache_options(cache_dir, cache_size, no_cache=no_cache)},
+        options.display,
+        engine_options=options.engine_options,
     )
 
 
 class _Watch:
     """Runs a workflow again and again, on one engine."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        path: Path,
-        *,
-        settings: Sequence[tuple[str, str]],
-        presets: Sequence[Path],
-        options: Mapping[str, Any],
-        quiet: bool,
-        inline: str,
-    ) -> None:
+    def __init__(self, engine: Engine, path: Path, options: OptionValues) -> None:
+        from nodegraph.cli.inline.outputs import NEVER
         from nodegraph.run.outputs.own_files import OwnFiles
 
-        self._engine, self._path, self._settings, self._presets = engine, path, settings, presets
-        self._options, self._quiet = {**options, "own_files": OwnFiles()}, quiet
-        self._inline = inline
+        self._engine, self._path, self._options = engine, path, options
+        self._own_files = OwnFiles()
+        self._inline = NEVER if options.quiet else options.display.inline
         self._files: set[Path] = set()
         self._is_broken = False
 
@@ -154,7 +92,7 @@ class _Watch:
                 before = file_states(sorted(self._files))
                 if any(state is not None and state.changed_since(began) for state in before.values()):
                     continue  # saved while it ran
-                if not self._quiet and not cancel.is_set:
+                if not self._options.quiet and not cancel.is_set:
                     echo(f"watching {len(self._files)} {'file' if len(self._files) == 1 else 'files'}; Ctrl-C ends it", err=True)
                 for changed in self._changes():
                     if cancel.is_set or file_states(sorted(self._files)) != before or (changed and self._is_broken):
@@ -167,11 +105,13 @@ class _Watch:
         from nodegraph.graph.load import load_workflow
         from nodegraph.workflow.subworkflows import files_used
 
-        own = {path.absolute() for path in (self._path, *self._presets)}
+        own = {path.absolute() for path in (self._path, *self._options.presets)}
         try:
-            changes = overrides(self._settings, self._presets)
+            changes = self._options.changes
             workflow = load_workflow(self._path, self._engine.plugins, changes)
-            result = self._engine.run(workflow, overrides=changes, raise_errors=False, **self._options)
+            result = self._engine.run(
+                workflow, overrides=changes, own_files=self._own_files, raise_errors=False, **self._options.run_options
+            )
         except NodegraphError as error:
             self._is_broken = True
             self._files |= {*own, *files_used(self._path)}  # and what it read before
@@ -187,7 +127,7 @@ class _Watch:
             for path in (path for paths in result.outputs.values() for path in paths):
                 echo(str(path))
                 show(path)
-        if not self._quiet:
+        if not self._options.quiet:
             echo(_reused(result), err=True)
 
     def _changes(self) -> Iterator[bool]:
