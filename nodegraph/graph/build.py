@@ -24,7 +24,7 @@ from nodegraph.node_types.signature import option_ports
 from nodegraph.node_types.spec import NodeSpec, Port
 from nodegraph.plugins.manager import Plugins
 from nodegraph.text import described, did_you_mean
-from nodegraph.workflow.definitions import PARAM_TYPES, Document, Link, NodeDef, OutputDef, ParamRef, is_composed
+from nodegraph.workflow.definitions import PARAM_TYPES, Document, Link, NodeDef, OutputDef, ParamRef, is_composed, unwrapped
 from nodegraph.workflow.workflow import Workflow
 
 _CASES: Final = (str, int, float, bool)
@@ -232,7 +232,7 @@ class _Builder:
             self.waiting[output.name] = waits
         if links is None:
             if len(self.problems) == before and not self.document.unread and not waits:
-                message = f"{user} is the value {described(value)}, which no node makes"
+                message = f"{user} is the value {described(unwrapped(value))}, which no node makes"
                 self._problem("E115", message, output.where, "Give it to a node, or leave the output out.")
             return
         if isinstance(links, list):

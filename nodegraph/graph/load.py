@@ -12,7 +12,7 @@ from nodegraph.graph.build import build_graph
 from nodegraph.graph.overrides import Override
 from nodegraph.node_types.fetching import without_fetching
 from nodegraph.plugins.manager import Plugins
-from nodegraph.text import relative_path
+from nodegraph.text import did_you_mean, relative_path
 from nodegraph.workflow.exchange import Imported, ImportRequest, import_graph
 from nodegraph.workflow.output_metadata import read_metadata, recorded_workflow
 from nodegraph.workflow.text_file import LARGEST, decode, read_bytes
@@ -87,7 +87,8 @@ def example_file(path: Path, plugins: Plugins) -> Path | None:
         return found
     if path.is_dir():
         return None
-    hint = f"{examples.suggest(name) or 'Check the path.'} 'nodegraph examples' lists the examples.{plugins.why_broken()}"
+    similar = did_you_mean(name, examples.names())
+    hint = f"{similar or 'Check the path.'} 'nodegraph examples' lists the examples.{plugins.why_broken()}"
     raise WorkflowError([Problem("E100", f"there is no workflow file or example {name}", None, hint)])
 
 

@@ -94,3 +94,10 @@ def test_resolved_values_have_their_origin(cli, main):
         ["times", "2", "default"],
     ]
     assert cli("show", main, "--resolved", "--format", "mermaid").exit_code == 2
+
+
+def test_resolved_files_are_as_they_were_written(cli):
+    (cli.folder / "note.txt").write_text("hello")
+    reading = "params: {path: {type: path, default: note.txt}}\nnodes: {a: {use: Read, path: $params.path}}\noutputs: {o: $a}"
+    shown = cli("show", cli.write(f"nodegraph: 1\n{reading}", "reading.yaml"), "--resolved", "--json").json
+    assert shown["nodes"]["a"]["inputs"]["path"] == {"value": "note.txt", "origin": "reading.yaml:2:38"}

@@ -68,6 +68,8 @@ def test_misspelt_example_gets_a_suggestion(cli):
         2,
         "[E100] there is no workflow file or example txt2imgs. Did you mean 'txt2img'? 'nodegraph examples' lists the examples.\n",
     )
+    unlike = "[E100] there is no workflow file or example nothing. Check the path. 'nodegraph examples' lists the examples.\n"
+    assert cli("run", "nothing").stderr == unlike
     assert "there is no workflow file txt2img.yaml. Check the path." in cli("run", "txt2img.yaml").stderr
 
 

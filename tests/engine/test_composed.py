@@ -614,3 +614,10 @@ def test_mistakes_in_switch(write, problems):
         "main.yaml:11:27 [E104] Switch has no input 'case' (node 'g'). Did you mean 'cases'?",
         "main.yaml:12:31 [E107] a Switch has one output, which is called 'output', and no 'port' (node 'e'). Write '$e'.",
     ]
+
+
+def test_a_case_that_no_node_makes_is_no_output(write, problems):
+    file = write("nodes: {e: {use: Switch, on: x, cases: {x: [5, a]}}}\noutputs: {o: {from: $e}}")
+    assert problems(file) == [
+        "main.yaml:3:21 [E115] output 'o' is the value [5, 'a'], which no node makes. Give it to a node, or leave the output out."
+    ]

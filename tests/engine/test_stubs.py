@@ -70,7 +70,7 @@ def test_inputs_and_outputs_have_their_types(tmp_path):
     assert "class _MeasureNode(NodeHandle[_SeveralOutputs]):\n    wide: PortHandle[int]\n    high: PortHandle[float]" in text
     (line,) = (line for line in text.splitlines() if "_Literal['Measure']" in line and "each:" not in line)
     assert line == (
-        "    def add(self, type: _Literal['Measure'], /, *, name: str | None = None, "
+        "    def add(self, type: _Literal['Measure'] | _Sequence[_MeasureNode], /, *, name: str | None = None, "
         "own: _In[Any] | _Array, words: _Many[str], "  # a class of a plugin in a file has no name that a stub can import
         "side: _In[_Literal['left', 'right']] = ..., file: _In[str] | _In[_Path] | None = ..., "
         """seed: _In[int] | _Literal["random"] = ...) -> _MeasureNode:"""
@@ -123,3 +123,8 @@ def test_mypy_accepts_the_examples_and_rejects_mistakes(files, tmp_path):
     wrong = {number for number, line in enumerate(paths[1].read_text().splitlines(), start=1) if "# wrong:" in line}
     assert len(wrong) == 7
     assert found == {("bad.py", number) for number in wrong}, ran.stdout
+    assert len(ran.stdout.splitlines()) <= 12, ran.stdout  # a line or two for each, and not all signatures of `add`
+    assert (
+        'Argument "text_encoder" to "add" of "Workflow" has incompatible type "PortHandle[VAE]"; expected "TextEncoder'
+        in ran.stdout
+    )

@@ -62,7 +62,7 @@ def value_of(input: Input) -> Any:
         return [value_of(item) for item in input.items]
     if input.entry is not None:
         return input.entry.name
-    return str(input.value) if input.files else input.value
+    return input.value if input.address is None else input.address
 
 
 def _text(value: Any) -> str:

@@ -69,7 +69,18 @@ class _Array(_Protocol):
 
 class _SeveralOutputs:
     """Stands for a node with several outputs: link one of them."""
+
+class _NodeTypeWithTheseInputs:
+    """What messages call the node type if no node type has inputs of these names and kinds."""
 '''
+
+# For mypy, text is somewhat like a sequence of something else. So it reports a wrong input of the node type that fits best, and not
+# only, with all hundred signatures, that none fits. Nothing has these types, so they allow nothing.
+_TYPE: Final = "type: _Literal[{name}] | _Sequence[{handle}]"
+_NONE_FITS: Final = """\
+    @_overload
+    def add(self, type: _Sequence[_NodeTypeWithTheseInputs], /, *, name: str | None = None, **inputs: Any) -> AnyNodeHandle: ...
+"""
 
 
 def stub_files(plugins: Plugins) -> dict[Path, str]:
@@ -97,7 +108,7 @@ def _workflow_stub(nodes: Iterable[NodeSpec]) -> str:
     members: list[str] = []
     for member in defined.body:
         if isinstance(member, ast.FunctionDef) and member.name == "add":
-            members += adds or [_ANY_ADD]
+            members += [*adds, _NONE_FITS] if adds else [_ANY_ADD]
         elif (isinstance(member, ast.FunctionDef) and not member.name.startswith("_")) or (
             isinstance(member, ast.FunctionDef) and member.name in ("__init__", "__getitem__")
         ):
@@ -138,12 +149,13 @@ def _handle(spec: NodeSpec, modules: dict[str, None]) -> str:
 
 def _adds(spec: NodeSpec, modules: dict[str, None]) -> list[str]:
     """`add` for a node type: with its inputs, and with lists that it is mapped over instead of some of them."""
+    type = _TYPE.format(name=_quoted(spec.name), handle=f"_{_class_name(spec)}")
     if not all(_is_name(port.name) for port in spec.inputs):
-        return [f"    @_overload\n{_ANY_ADD.replace('type: str', f'type: _Literal[{_quoted(spec.name)}]')}"]
+        return [f"    @_overload\n{_ANY_ADD.replace('type: str', type)}"]
     required = [port for port in spec.inputs if port.required]
     optional = [port for port in spec.inputs if not port.required]
     types = {port.name: _input_text(port, modules) for port in spec.inputs}
-    name = f"self, type: _Literal[{_quoted(spec.name)}], /, *, name: str | None = None"
+    name = f"self, {type}, /, *, name: str | None = None"
     inputs = [
         *(f"{port.name}: {types[port.name]}" for port in required),
         *(f"{port.name}: {types[port.name]} = ..." for port in optional),
