@@ -61,8 +61,8 @@ LAYERS: dict[str, str] = {
     "nodegraph.workflow.editors": "json_schema stubs",
     "nodegraph.workflow.diagram": "diagram layout mermaid svg",
     "nodegraph_diffusion": (
-        "masks resizing canny networks noise_schedule checkpoint adapters conditioning denoising options guidance schedules "
-        "sampling testing text tiny training recipes"
+        "masks resizing canny tiny networks noise_schedule checkpoint adapters conditioning denoising options guidance "
+        "schedules sampling testing text training recipes"
     ),
     "nodegraph_diffusion.adapters": "lora",
     "nodegraph_diffusion.adapters.lora": "match family rotations formulas patch",
@@ -89,7 +89,7 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.networks": "source attention config shapes clip taesd unet classifier controlnet vae vector_quantiser",
     "nodegraph_diffusion.recipes": "pixels bytepairs pictureworld tiny embedded",
     "nodegraph_diffusion.recipes.embedded": (
-        "data layout autoencoder text latents denoiser decoder painting evaluation stages __main__"
+        "data layout autoencoder text latents denoiser decoder painting evaluation export figures card stages __main__"
     ),
     "nodegraph_diffusion.recipes.pictureworld": (
         "hashing scene combinations sampling drawing annotations captions sheet judges __main__"
@@ -110,7 +110,9 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
     "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax template tokenizer encode",
     "nodegraph_diffusion.training": "losses noising speed team budget optimiser loop tasks pictures tuning",
-    "nodegraph_diffusion.training.loop": "precision options seeds examples task average recompute state metrics network trainer",
+    "nodegraph_diffusion.training.loop": (
+        "precision muon options seeds examples task average recompute state metrics network trainer"
+    ),
     "nodegraph_diffusion.training.losses": "adversarial contrastive frechet gaussian perceptual",
     "nodegraph_diffusion.training.noising": "betas latent_scale steps targets variational_bound objective",
     "nodegraph_diffusion.training.pictures": "buckets source store captions latents",
@@ -127,8 +129,8 @@ LAYERS: dict[str, str] = {
     "nodegraph_comfyui.reading": "numbers graph file api editor flatten",
     "nodegraph_training": "types data training nodes plugin",
     "nodegraph_training.data": "captions folder picture_world",
-    "nodegraph_training.nodes": "data inputs adapters autoencoders classifiers denoisers text_encoders evaluate",
-    "nodegraph_training.training": "loop sizes vocabulary networks examples latents denoising evaluation export",
+    "nodegraph_training.nodes": "data inputs options adapters autoencoders classifiers denoisers text_encoders evaluate",
+    "nodegraph_training.training": "loop sizes vocabulary networks examples latents words denoising evaluation export",
     "nodegraph_nodes.commands": "help convert options model_summary models new_plugin",
     "nodegraph_nodes.models": (
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "
@@ -136,7 +138,7 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph_nodes.pictures": "colours side_data files foreign formats parameters sheets labelled_sheet difference inline",
     "nodegraph_nodes.pictures.inline": "png iterm kitty sixel show",
-    "nodegraph_nodes.trained": "codec opened",
+    "nodegraph_nodes.trained": "codec files models",
     "nodegraph_nodes.nodes": (
         "outlines adapters batches conditioning edges grid guidance mask repaint latent latents lists concat image models sigmas "
         "sampling template text"

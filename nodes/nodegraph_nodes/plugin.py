@@ -35,7 +35,7 @@ from nodegraph_nodes.nodes import (
     text,
 )
 from nodegraph_nodes.nodes import models as load
-from nodegraph_nodes.trained.codec import TRAINED_CODECS
+from nodegraph_nodes.trained.models import TRAINED_CODECS
 
 if TYPE_CHECKING:
     import click

@@ -254,31 +254,20 @@ class TextEncoder(_Value):
         return tuple(opened.part for opened in self.opened)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Trained(_Value):
+class Trained:
     """Weights that a node has trained: a value that is stored, unlike a model that was opened from files.
 
     `tensors` are on the CPU, by name; `settings` are plain JSON: the sizes of the network, and what else is needed to use it.
     """
 
     tensors: Mapping[str, Tensor]
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any]
 
+    def __init__(self, tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None = None) -> None:
+        self.__dict__.update(tensors=tensors, settings=settings or {})  # not setattr: some of these classes are frozen
 
-class TrainedUNet(Trained):
-    """A UNet, with the names of our networks. Nodes that take a UNet take it, too."""
-
-
-class TrainedVAE(Trained):
-    """An autoencoder, with the names of our networks. Nodes that take a VAE take it, too."""
-
-
-class TrainedTextEncoder(Trained):
-    """A text encoder with its vocabulary. Nodes that take a text encoder take it, too."""
-
-
-class TrainedControlNet(Trained):
-    """A ControlNet. `ApplyControlNet` takes it."""
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self.tensors)} tensors>"
 
 
 class TrainedLora(Trained):
@@ -287,9 +276,3 @@ class TrainedLora(Trained):
 
 class TrainedEmbedding(Trained):
     """The vectors of a word. `LoadEmbedding` takes it as `file`."""
-
-
-AnyUNet = UNetModel | TrainedUNet
-AnyVAE = VAE | TrainedVAE
-AnyTextEncoder = TextEncoder | TrainedTextEncoder
-AnyControlNet = ControlNetModel | TrainedControlNet

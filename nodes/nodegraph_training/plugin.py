@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
 from nodegraph_nodes.trained.codec import TrainedCodec
-from nodegraph_training.nodes import adapters, autoencoders, classifiers, data, denoisers, evaluate, text_encoders
+from nodegraph_training.nodes import adapters, autoencoders, classifiers, data, denoisers, evaluate, options, text_encoders
 from nodegraph_training.types import TrainedClassifier, TrainedImageEncoder
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ __nodegraph_excludes__ = ("*.safetensors", "*.png", "*.md", "*.yaml")
 NODES = (
     data.picture_world,
     data.image_folder,
+    options.training_options,
     autoencoders.train_autoencoder,
     autoencoders.train_decoder,
     text_encoders.train_clip,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from nodegraph_nodes.types import Trained
 
@@ -45,6 +45,22 @@ class DataSet:
 
     def __repr__(self) -> str:
         return f"<DataSet: {len(self.pictures)} pictures of {self.pictures.side}x{self.pictures.side}>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How the training nodes train, besides what each has as inputs. None: as is usual for what is trained."""
+
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    schedule: Literal["constant", "cosine"] = "constant"
+    warm_up: int = 0
+    clip: float | None = 1.0
+    weight_decay: float | None = None
+    average: float | None = None
+    accumulation: int = 1
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    recompute: bool = False
+    compile: bool = False
 
 
 class TrainedImageEncoder(Trained):

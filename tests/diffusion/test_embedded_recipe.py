@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
+from nodegraph_diffusion.checkpoint import describe
 from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL
@@ -172,6 +176,27 @@ def test_holes_are_judged_by_place_and_time_and_the_new_thing() -> None:
     assert score.wrong["thing"] == 4  # the scenes show the old things
 
 
+def check_that_the_folder_can_take_the_place_of_the_embedded_model(folder: Path, figures: Any) -> None:
+    expected = {"preview.json", "judge.safetensors", "README.md", "samples.png", "world.png", "model_index.json"}
+    assert expected | {"unet", "vae", "text_encoder", "tokenizer", "scheduler"} == {file.name for file in folder.iterdir()}
+    assert sum(file.stat().st_size for file in folder.rglob("*")) < 20e6
+    record, latent = json.loads((folder / "preview.json").read_text(encoding="utf-8")), describe(folder).model().unet.latent
+    assert (record["channels"], record["factor"]) == (len(record["weights"]), latent.factor) == (8, 8)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for stage in stages.TRAINED:
+        assert f"| {stage} |" in card
+    for fact in (
+        f"{figures['decibels']:.2f} dB",
+        "2 of 8 | 0.0 |",
+        "owl, rabbit",
+        "the judge itself, as drawn",
+        "Below the target: ",
+    ):
+        assert fact in card
+    with Image.open(folder / "samples.png") as samples:
+        assert samples.size == (128, 6 * 128)
+
+
 @pytest.mark.slow
 def test_recipe_from_nothing_at_toy_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is stopped twice, continues, and ends with a model that our loader opens and with all figures."""
@@ -202,7 +227,11 @@ def test_recipe_from_nothing_at_toy_size(tmp_path: Path, monkeypatch: pytest.Mon
         with pytest.raises(stages.Stopped):
             run(toy)
     run(toy)
-    figures = (tmp_path / "figures.txt").read_text(encoding="utf-8")
-    assert [line.split(":")[0] for line in figures.splitlines()].count("3 held-out, matched filter") == 1
+    figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+    assert figures["painted"].keys() == {"1 held-out", "2 held-out", "3 held-out", "open", "counts", "holes"}
+    assert figures["painted"]["3 held-out"]["scores"]["matched filter"]["total"] == 1
+    check_that_the_folder_can_take_the_place_of_the_embedded_model(tmp_path / "model", figures)
     assert all(result is None or (tmp_path / result).exists() for _, result in STAGES.values())
-    run(toy)  # nothing is left to do but the export
+    (tmp_path / "notes.md").write_text("We looked at them.", encoding="utf-8")
+    run(toy)  # nothing is left to do but the export and the card
+    assert "We looked at them." in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")

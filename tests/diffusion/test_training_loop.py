@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from copy import deepcopy
 from io import BytesIO
@@ -24,6 +25,7 @@ from nodegraph_diffusion.networks.vae import AutoencoderKL
 from nodegraph_diffusion.training.loop.average import Average, average_decay
 from nodegraph_diffusion.training.loop.examples import Order
 from nodegraph_diffusion.training.loop.metrics import Metrics, Progress, TensorBoard, picture_grid
+from nodegraph_diffusion.training.loop.muon import Muon, orthogonal
 from nodegraph_diffusion.training.loop.options import TrainingOptions
 from nodegraph_diffusion.training.loop.precision import computing_dtype, has_bfloat16
 from nodegraph_diffusion.training.loop.recompute import recompute_activations
@@ -31,7 +33,7 @@ from nodegraph_diffusion.training.loop.seeds import derived_seed, generator_for
 from nodegraph_diffusion.training.loop.state import read_state, write_state
 from nodegraph_diffusion.training.loop.task import Losses, Moment, Task, TrainedNetwork
 from nodegraph_diffusion.training.loop.trainer import METRICS, STATE, Trainer
-from tests.support.training_tasks import UNET, VAE
+from tests.support.training_tasks import UNET, VAE, trainer_of
 
 
 class Line(Task[Tensor]):
@@ -103,6 +105,7 @@ def test_learning_rate_stays_after_the_warm_up_or_falls_to_its_floor() -> None:
         ({"steps": 2, "accumulation": 0}, "accumulation of at least 1, found 0"),
         ({"steps": 2, "learning_rate": 0.0}, "learning_rate above 0, found 0.0"),
         ({"steps": 2, "warm_up": 2}, "warm_up of 0 to 1 steps, found 2"),
+        ({"steps": 2, "optimiser": "sgd"}, "optimiser adamw or muon, found 'sgd'"),
         ({"steps": 2, "average": 1.0}, "from 0 to below 1, found 1.0"),
     ],
 )
@@ -487,3 +490,29 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_is_not_saved(tmp_path) -> 
     state = read_state(tmp_path / STATE)
     assert state is not None
     assert state[1]["step"] == 2
+
+
+def test_muon_moves_weights_along_orthogonal_matrices() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(6, 4, 3)
+    before, gradient = layer.weight.detach().clone(), torch.randn_like(layer.weight)
+    layer.weight.grad = gradient
+    Muon([layer.weight], 0.01, weight_decay=0.1).step()
+    update = (before * (1 - 0.01 * 0.1) - layer.weight.detach()).reshape(4, 54) / (0.01 * 0.2 * math.sqrt(54))
+    u, _, v = torch.linalg.svd(gradient.reshape(4, 54), full_matrices=False)
+    in_its_axes = u.T @ update @ v.T  # diagonal, for the same singular vectors
+    assert torch.allclose(in_its_axes, torch.diag(in_its_axes.diag()), atol=0.02)
+    assert 0.6 < float(in_its_axes.diag().min()) <= float(in_its_axes.diag().max()) < 1.3
+    tall = orthogonal(gradient.reshape(1, 54, 4))[0]
+    assert torch.allclose(orthogonal(gradient.reshape(1, 54, 4).mT)[0].T, tall, atol=1e-5)
+
+
+def test_muon_trains_matrices_and_adamw_the_rest() -> None:
+    network = trainer_of("clip", steps=1, optimiser="muon").networks["clip"]
+    muon, adamw = network.optimisers
+    names = {parameter: name for name, parameter in network.parameters.items()}
+    matrices, others = ({names[each] for each in optimiser.param_groups[0]["params"]} for optimiser in (muon, adamw))
+    assert "text.encoder.layers.0.mlp.fc1.weight" in matrices
+    assert {"text.embeddings.token_embedding.weight", "temperature.logit_scale"} < others
+    assert matrices.isdisjoint(others)
+    assert matrices | others == network.parameters.keys()

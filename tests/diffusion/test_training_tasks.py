@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nodegraph_diffusion.guidance.clip_score import CLIPScore
+from nodegraph_diffusion.recipes.embedded.text import reading_accuracy
 from nodegraph_diffusion.training.loop.options import TrainingOptions
 from nodegraph_diffusion.training.loop.seeds import generator_for
 from nodegraph_diffusion.training.loop.state import read_state
@@ -24,6 +25,7 @@ from tests.support.training_tasks import (
     TASKS,
     TUNING,
     Fixed,
+    captions,
     denoiser,
     latents,
     loss_of,
@@ -165,6 +167,20 @@ def test_tuning_in_low_precision_takes_nearly_the_same_step(name, precision) -> 
         weights.append(torch.cat([(now[key] - before[key]).flatten() for key in now]))
     assert figures[1] == pytest.approx(figures[0], rel=0.02)
     assert float(torch.cosine_similarity(*weights, dim=0)) > 0.9
+
+
+@pytest.mark.slow
+def test_text_encoder_learns_what_captions_demand() -> None:
+    trainer = trainer_of("text_encoder", steps=40, batch=6, average=None)
+    trainer.run()
+    assert reading_accuracy(trainer.task.reader, captions()) == 1.0  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_decoder_learns_pictures_from_the_latents_of_a_frozen_encoder() -> None:
+    trainer = trainer_of("decoder", steps=60, batch=6, learning_rate=1e-2, average=None)
+    trainer.run()
+    assert metrics_of(trainer)["psnr"] > 16  # 6 at first
 
 
 def test_denoiser_learns() -> None:

@@ -164,7 +164,7 @@ def test_inversion_trains_its_vectors_only_and_its_file_loads(tmp_path: Path) ->
     encoder, unet = CLIPTextModel(small.TEXT), small.our_unet().requires_grad_(False)
     vocabulary = small.TEXT.vocab_size
     empty = torch.tensor([512, 513, 513, 513, 513])
-    condition = InversionCondition(encoder, empty, start=7, count=2)
+    condition = InversionCondition(encoder, empty, start=(7,), count=2)
     assert torch.equal(condition.vectors[1], encoder.embeddings.token_embedding.weight[7])
     tokens = torch.tensor([[512, 5, vocabulary, vocabulary + 1, 513]]).repeat(6, 1)
     frozen, before = state_of(encoder, unet), condition.vectors.detach().clone()
@@ -190,7 +190,7 @@ def test_trained_word_is_read_the_same_in_diffusers(tmp_path: Path) -> None:
     encoder.load_state_dict({name.removeprefix("text_model."): value for name, value in reference.state_dict().items()})
     tokenizer = pipeline.tokenizer
     empty = torch.tensor(tokenizer("", padding="max_length").input_ids)
-    condition = InversionCondition(encoder, empty, start=7, count=2)
+    condition = InversionCondition(encoder, empty, start=(7,), count=2)
     vocabulary = small.TEXT.vocab_size
     tokens = empty.clone()
     tokens[1:4] = torch.tensor([tokenizer("a", add_special_tokens=False).input_ids[0], vocabulary, vocabulary + 1])

@@ -75,7 +75,7 @@ def test_texts_are_encoded_as_in_diffusers_and_their_vector_is_replaced(saved) -
 
 def test_word_for_both_text_encoders_is_read_the_same_in_diffusers(saved, tmp_path: Path) -> None:
     pipeline, model = saved
-    condition = PairedInversionCondition(encoders(model), tokens_of(pipeline, ""), start=(7, 9), count=2)
+    condition = PairedInversionCondition(encoders(model), tokens_of(pipeline, ""), start=((7,), (9, 3)), count=2)
     before = [vectors.detach().clone() for vectors in condition.vectors]
     vocabulary, tokens = small.TEXT.vocab_size, tokens_of(pipeline, "a b b")
     tokens[:, 2:4] = torch.tensor([vocabulary, vocabulary + 1])

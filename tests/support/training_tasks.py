@@ -20,6 +20,9 @@ from nodegraph_diffusion.networks.unet import UNet, UNetConfig
 from nodegraph_diffusion.networks.vae import AutoencoderKL, VAEConfig
 from nodegraph_diffusion.networks.vector_quantiser import AutoencoderVQ
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.recipes.embedded.decoder import DecoderTask
+from nodegraph_diffusion.recipes.embedded.text import Reader, ReadingTask, read_captions
+from nodegraph_diffusion.recipes.pictureworld import caption, scene
 from nodegraph_diffusion.training.loop.options import TrainingOptions
 from nodegraph_diffusion.training.loop.recompute import recompute_activations
 from nodegraph_diffusion.training.loop.seeds import generator_for
@@ -76,6 +79,11 @@ def latents() -> Tensor:
 def texts() -> Tensor:
     """(COUNT, 4): another caption for each picture."""
     return torch.tensor([[8, index, END, END] for index in range(COUNT)])
+
+
+def captions() -> list[str]:
+    """Captions of the picture world."""
+    return [caption(scene(0, index), 0, "mixed") for index in range(COUNT)]
 
 
 class Fixed:
@@ -137,6 +145,18 @@ def classifier() -> tuple[Task[Any], Any]:
     return task, ClassifiedLatents(latent=latents(), classes=torch.arange(COUNT))
 
 
+def text_encoder() -> tuple[Task[Any], Any]:
+    """The text encoder of the picture world."""
+    torch.manual_seed(0)
+    return ReadingTask(Reader()), read_captions(captions())
+
+
+def decoder() -> tuple[Task[Any], Any]:
+    """The decoder alone of an autoencoder."""
+    torch.manual_seed(0)
+    return DecoderTask(AutoencoderKL(VAE)), pictures()
+
+
 def lora() -> tuple[Task[Any], Any]:
     """A LoRA of a denoiser of latents under classes."""
     unet = small_unet()
@@ -150,7 +170,7 @@ def inversion() -> tuple[Task[Any], Any]:
     """Vectors of a new word, for a denoiser that knows pictures by their captions."""
     encoder, unet = captioned_denoiser()
     unet.load_state_dict(captioned_weights())
-    condition = InversionCondition(encoder, texts()[0], start=1)
+    condition = InversionCondition(encoder, texts()[0], start=(1,))
     word = torch.tensor([[8, TEXT.vocab_size, END, END]]).repeat(COUNT, 1)
     wanted = latents()[4].expand(COUNT, -1, -1, -1)  # that of caption 4
     return DenoiserTask(unet.requires_grad_(False), condition, X0, dropout=0.0), ConditionedLatents(latent=wanted, condition=word)
@@ -223,6 +243,8 @@ TASKS: dict[str, Callable[[], tuple[Task[Any], Any]]] = {
     "vq_autoencoder": vq_autoencoder,
     "clip": clip,
     "denoiser": denoiser,
+    "text_encoder": text_encoder,
+    "decoder": decoder,
     "lora": lora,
     "inversion": inversion,
     "controlnet": controlnet,
@@ -249,8 +271,8 @@ def trainer_of(name: str, folder: Path | None = None, **options: Any) -> Trainer
 
 def trainer_to_kill(name: str, folder: Path) -> Trainer[Any]:
     """A trainer of six steps, whose state is saved after two and four, and whose metrics are written after each."""
-    accumulation = 2 if name == LAST else 1
-    return trainer_of(name, folder, steps=6, accumulation=accumulation, save_every=2, log_every=1, warm_up=2)
+    others: dict[str, Any] = {LAST: {"accumulation": 2}, "clip": {"optimiser": "muon"}}.get(name, {})
+    return trainer_of(name, folder, steps=6, save_every=2, log_every=1, warm_up=2, **others)
 
 
 def train_until_killed(arguments: Sequence[str]) -> None:

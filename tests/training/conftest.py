@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nodegraph_nodes.types import TrainedTextEncoder, TrainedUNet, TrainedVAE
+from nodegraph_nodes.trained.models import TrainedTextEncoder, TrainedUNet, TrainedVAE
 from nodegraph_training.nodes.autoencoders import train_autoencoder
 from nodegraph_training.nodes.data import picture_world
 from nodegraph_training.nodes.denoisers import train_denoiser

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from nodegraph_nodes.models.parts import load_vae_network
-from nodegraph_nodes.trained.opened import opened_vae
 from nodegraph_training.data.folder import find_folder
 from nodegraph_training.nodes.adapters import train_control_net, train_lora, train_textual_inversion
 from nodegraph_training.nodes.autoencoders import train_autoencoder
@@ -29,7 +28,7 @@ def data(tmp_path: Path) -> DataSet:
 
 
 def test_latents_have_the_size_of_their_bucket(data, vae, tmp_path):
-    network = load_vae_network(opened_vae(vae), RecordingRun())
+    network = load_vae_network(vae, RecordingRun())
     first = latents_of(data.pictures, network, tmp_path)
     again = latents_of(data.pictures, network, tmp_path)  # from the file
     for index in range(len(SHAPES)):

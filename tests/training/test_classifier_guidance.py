@@ -15,7 +15,8 @@ from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.testing import GaussianDenoiser
 from nodegraph_nodes.nodes.latent import vae_encode
 from nodegraph_nodes.nodes.sampling import sampler
-from nodegraph_nodes.types import Denoiser, Image, Latent, Noise, TrainedVAE
+from nodegraph_nodes.trained.models import TrainedVAE
+from nodegraph_nodes.types import Denoiser, Image, Latent, Noise
 from nodegraph_training.data.folder import find_folder
 from nodegraph_training.nodes.autoencoders import train_autoencoder
 from nodegraph_training.nodes.classifiers import classifier_guidance, train_classifier

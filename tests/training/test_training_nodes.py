@@ -20,8 +20,8 @@ from nodegraph_diffusion.training.loop.seeds import generator_for
 from nodegraph_nodes.nodes.adapters import apply_control_net, load_embedding, load_lora
 from nodegraph_nodes.nodes.latent import vae_decode, vae_encode
 from nodegraph_nodes.nodes.text import text_encode
-from nodegraph_nodes.trained.opened import opened_text_encoder
-from nodegraph_nodes.types import Image, TrainedVAE
+from nodegraph_nodes.trained.models import TrainedVAE
+from nodegraph_nodes.types import Image
 from nodegraph_training.data.folder import find_folder
 from nodegraph_training.nodes.adapters import edges, train_control_net, train_lora, train_textual_inversion
 from nodegraph_training.nodes.autoencoders import train_autoencoder, train_decoder
@@ -29,6 +29,7 @@ from nodegraph_training.nodes.classifiers import train_classifier
 from nodegraph_training.nodes.data import image_folder, picture_world
 from nodegraph_training.nodes.denoisers import train_denoiser
 from nodegraph_training.nodes.evaluate import evaluate, export_model
+from nodegraph_training.nodes.options import training_options
 from nodegraph_training.nodes.text_encoders import train_text_encoder
 from nodegraph_training.training.examples import Cropped, tokens_of_template
 from nodegraph_training.training.networks import own_readers
@@ -297,7 +298,14 @@ def test_cosine_schedule_depends_on_the_number_of_steps(vae, text_encoder, tmp_p
         folder.mkdir(exist_ok=True)
         sizes = {"channels": 16, "levels": [1], "depth": [1]}
         return train_denoiser(
-            picture_world(**SMALL), vae, text_encoder, steps=steps, batch=2, schedule="cosine", run=Kept(), **sizes
+            picture_world(**SMALL),
+            vae,
+            text_encoder,
+            steps=steps,
+            batch=2,
+            options=training_options(schedule="cosine"),
+            run=Kept(),
+            **sizes,
         ).tensors
 
     first = trained(1, tmp_path / "kept")
@@ -307,7 +315,7 @@ def test_cosine_schedule_depends_on_the_number_of_steps(vae, text_encoder, tmp_p
 
 
 def test_template_of_a_new_word_has_the_caption_of_each_picture(text_encoder):
-    (reader,) = own_readers(opened_text_encoder(text_encoder), RecordingRun())
+    (reader,) = own_readers(text_encoder, RecordingRun())
     tokenizer = reader.tokenizer
     tokens = tokens_of_template(tokenizer, "a {word} with {caption}", [1000, 1001], ["a cat", "two trees"])
     for row, caption in zip(tokens.tolist(), ("a cat", "two trees"), strict=True):

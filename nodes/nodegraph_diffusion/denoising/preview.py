@@ -6,8 +6,8 @@ Sources of the numbers:
   upscaling", discuss.huggingface.co, 2022; published for pixels in [-1, 1].
 - Stable Diffusion XL and its refiner: T. A. Vass, "Explaining the SDXL latent space", huggingface.co/blog, 2023; published for
   pixels from 0 to 255, also in the documentation of diffusers.
-- `builtin:tiny`: least squares (`fitted`) from the latents of its first 400 training pictures to its decoder's output. It explains
-  86 to 90 % of the variance of each colour in pictures outside the training set.
+- `builtin:tiny`: least squares (`fitted`) from the latents of its first 400 training pictures to its decoder's output, in
+  `preview.json` beside its weights.
 - other autoencoders, without published numbers: the first three channels as red, green and blue, which shows shapes, but no true
   colours.
 """
@@ -23,14 +23,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nodegraph_diffusion.networks.config import LatentSpace
+from nodegraph_diffusion.tiny import preview_map
 
 Row = tuple[float, float, float]
 Space = Literal["sd", "sdxl", "tiny"]
 
+_TINY: Final = preview_map()
 _SPACES: Final[dict[tuple[int, int, float], Space]] = {
     (4, 8, 0.18215): "sd",
     (4, 8, 0.13025): "sdxl",
-    (4, 4, 1.0): "tiny",
+    (_TINY["channels"], _TINY["factor"], _TINY["scaling_factor"]): "tiny",
 }
 
 
@@ -62,10 +64,7 @@ MAPS: Final[dict[Space, LinearMap]] = {
         ),
         (150 / 255, 140 / 255, 130 / 255),
     ),
-    "tiny": LinearMap(
-        ((-0.0211, 0.0950, -0.0385), (-0.2153, 0.0030, -0.0152), (0.0615, 0.1327, 0.2826), (-0.0096, -0.0549, 0.1358)),
-        (0.5547, 0.5122, 0.5494),
-    ),
+    "tiny": LinearMap(tuple((red, green, blue) for red, green, blue in _TINY["weights"]), tuple(_TINY["bias"])),
 }
 
 

@@ -7,6 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
+from nodegraph_diffusion.tiny import preview_map
+
 _WIDEST = 1 << 20  # more than any network has, and small enough that the product of two is a possible number of bytes
 _REPEATED = ("layers", "num_res_blocks", "transformer_depth", "up_depth", "middle_blocks", "middle_depth", "channel_mult")
 _MOST_REPEATED = 256
@@ -136,7 +138,8 @@ class LatentSpace:
     scaling_factor: float = 0.18215
 
     def __str__(self) -> str:
-        known = {(4, 8, 0.18215): "Stable Diffusion 1 and 2", (4, 8, 0.13025): "Stable Diffusion XL", (4, 4, 1.0): "builtin:tiny"}
+        tiny = tuple(preview_map()[name] for name in ("channels", "factor", "scaling_factor"))
+        known = {(4, 8, 0.18215): "Stable Diffusion 1 and 2", (4, 8, 0.13025): "Stable Diffusion XL", tiny: "builtin:tiny"}
         sizes = f"{self.channels} channels, scale {self.scaling_factor:g}"
         name = known.get((self.channels, self.factor, self.scaling_factor))
         return f"{name} ({sizes})" if name else f"an autoencoder with {sizes}, {self.factor} pixels per cell"

@@ -16,26 +16,8 @@ from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.find import find_control_net, find_embedding, find_lora, notes_of
 from nodegraph_nodes.models.patches import open_patch, unmatched_modules, unused_tensors
 from nodegraph_nodes.nodes.outlines import mistakes, passes
-from nodegraph_nodes.trained.opened import (
-    embedding_file,
-    lora_file,
-    lora_patch,
-    opened_control_net,
-    opened_text_encoder,
-    opened_unet,
-)
-from nodegraph_nodes.types import (
-    AnyControlNet,
-    AnyTextEncoder,
-    AnyUNet,
-    Control,
-    ControlNetModel,
-    Image,
-    TextEncoder,
-    TrainedEmbedding,
-    TrainedLora,
-    UNetModel,
-)
+from nodegraph_nodes.trained.files import embedding_file, lora_file, lora_patch
+from nodegraph_nodes.types import Control, ControlNetModel, Image, TextEncoder, TrainedEmbedding, TrainedLora, UNetModel
 
 Strength = Annotated[float, Range(-10, 10)]
 
@@ -69,8 +51,8 @@ def _check_lora(**known: Any) -> list[str]:
     foreign_names=("LoraLoader", "LoraLoaderModelOnly"),
 )
 def load_lora(
-    unet: AnyUNet,
-    text_encoder: AnyTextEncoder,
+    unet: UNetModel,
+    text_encoder: TextEncoder,
     file: Annotated[
         LoraFile | TrainedLora,
         Reads(find_lora, by_content=True),
@@ -84,7 +66,7 @@ def load_lora(
 
     Embeddings in the file become words of prompts, embedding:WORD. To apply several files, chain the nodes.
     """
-    unet, text_encoder, lora = opened_unet(unet), opened_text_encoder(text_encoder), lora_file(file)
+    lora = lora_file(file)
     for message in unused_tensors(lora, unet.part, text_encoder.parts):
         run.notice(message)
 
@@ -121,7 +103,7 @@ def _check_embedding(file: object = None, text_encoder: object = None, **_: Any)
 
 @node("LoadEmbedding", check=_check_embedding, outline=passes(output="text_encoder"))
 def load_embedding(
-    text_encoder: AnyTextEncoder,
+    text_encoder: TextEncoder,
     file: Annotated[
         EmbeddingFile | TrainedEmbedding,
         Reads(find_embedding, by_content=True),
@@ -136,7 +118,6 @@ def load_embedding(
         raise ValueError(
             f"word: expected a word without spaces, commas, colons and parentheses, found '{word}'. Choose another word"
         )
-    text_encoder = opened_text_encoder(text_encoder)
     with file_errors():
         vectors = read_inversion(embedding_file(file), _widths(text_encoder.parts))
     return replace(text_encoder, embeddings={**text_encoder.embeddings, word: vectors})
@@ -158,7 +139,7 @@ def load_control_net(
     file: Annotated[
         ControlNetFile, Reads(find_control_net, by_content=True), Help("a file, a diffusers folder, or hf://organisation/name")
     ],
-    unet: Annotated[AnyUNet | None, Help("only for a file of differences from a UNet: that UNet")] = None,
+    unet: Annotated[UNetModel | None, Help("only for a file of differences from a UNet: that UNet")] = None,
     global_pool: Annotated[
         bool | None,
         Help("use the mean of each map of residuals, as ControlNet 1.1's 'shuffle' was trained; default: as its config says"),
@@ -173,7 +154,7 @@ def load_control_net(
     elif file.config_file is None and "shuffle" in file.path.name.lower():
         run.notice(f"{file.path.name}: if this is ControlNet 1.1's shuffle, give global_pool: true; the file does not say it")
     _require_base(file, unet)
-    return open_control_net(file, run.digest, opened_unet(unet) if unet is not None and file.difference else None)
+    return open_control_net(file, run.digest, unet if unet is not None and file.difference else None)
 
 
 def _require_base(file: ControlNetFile, unet: object) -> None:
@@ -195,8 +176,8 @@ def _check_family(unet: object = None, control_net: object = None, **_: Any) -> 
     foreign_names=("ControlNetApply", "ControlNetApplyAdvanced"),
 )
 def apply_control_net(
-    unet: AnyUNet,
-    control_net: AnyControlNet,
+    unet: UNetModel,
+    control_net: ControlNetModel,
     image: Annotated[Image, Help("the kind of picture that the ControlNet was trained on: edges, depth, a pose and similar")],
     strength: Annotated[float, Range(0, 10), Help("factor for the guidance; 0 turns it off")] = 1.0,
     start: Annotated[float, Range(0, 1), Help("fraction of the sampling at which the guidance starts")] = 0.0,
@@ -206,7 +187,6 @@ def apply_control_net(
 
     The effects of several ControlNets add up.
     """
-    unet, control_net = opened_unet(unet), opened_control_net(control_net)
     _require_same_family(control_net.file, unet.part)
     if strength == 0 or start >= end:
         return unet

@@ -10,8 +10,7 @@ from nodegraph_nodes.models.autoencoder import encode_pictures
 from nodegraph_nodes.models.extra_channels import Kind, require_kind
 from nodegraph_nodes.nodes.mask import resize_mask
 from nodegraph_nodes.nodes.outlines import mistakes, passes
-from nodegraph_nodes.trained.opened import opened_unet, opened_vae
-from nodegraph_nodes.types import AnyUNet, AnyVAE, Concat, Image, Latent, Mask, UNetModel
+from nodegraph_nodes.types import VAE, Concat, Image, Latent, Mask, UNetModel
 
 
 def _check_kind(kind: Kind, unet: object) -> list[str]:
@@ -25,7 +24,7 @@ def _check_kind(kind: Kind, unet: object) -> list[str]:
     outline=passes(output="unet"),
     foreign_names=("InpaintModelConditioning",),
 )
-def apply_inpaint(unet: AnyUNet, vae: AnyVAE, image: Image, mask: Mask, run: Run = Run()) -> UNetModel:
+def apply_inpaint(unet: UNetModel, vae: VAE, image: Image, mask: Mask, run: Run = Run()) -> UNetModel:
     """Give an inpainting UNet (9 input channels) the picture and the mask.
 
     The UNet repaints the white part of the mask, where it sees grey instead of the picture. Sample a latent of the same size. The
@@ -33,11 +32,10 @@ def apply_inpaint(unet: AnyUNet, vae: AnyVAE, image: Image, mask: Mask, run: Run
     """
     from nodegraph_diffusion import masks
 
-    unet = opened_unet(unet)
     require_kind(unet.part, "inpaint")
     size = (image.pixels.shape[1], image.pixels.shape[2])
     values = resize_mask(mask, size, run).values
-    hidden = encode_pictures(opened_vae(vae), Image(masks.hide(image.pixels, values)), run)
+    hidden = encode_pictures(vae, Image(masks.hide(image.pixels, values)), run)
     channels = masks.inpaint_channels(masks.extend(values, *hidden.padding), hidden.samples)
     return dataclasses.replace(unet, concat=Concat(channels, "inpaint"))
 
@@ -48,12 +46,11 @@ def apply_inpaint(unet: AnyUNet, vae: AnyVAE, image: Image, mask: Mask, run: Run
     outline=passes(output="unet"),
     foreign_names=("InstructPixToPixConditioning",),
 )
-def apply_pix2pix(unet: AnyUNet, latent: Latent) -> UNetModel:
+def apply_pix2pix(unet: UNetModel, latent: Latent) -> UNetModel:
     """Give an InstructPix2Pix UNet (8 input channels) the picture to change.
 
     The prompt says how to change it. Start from an `EmptyLatent` of the same size.
     """
-    unet = opened_unet(unet)
     require_kind(unet.part, "pix2pix")
     latent.require_space(unet.part.latent, "UNet sees")
     channels = latent.samples / unet.part.latent.scaling_factor

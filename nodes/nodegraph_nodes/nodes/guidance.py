@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 from nodegraph import Choice, Help, OptionsOf, Range, Run, node
 from nodegraph_nodes.models.denoisers import load_denoisers
-from nodegraph_nodes.trained.opened import opened_unet
-from nodegraph_nodes.types import AnyUNet, Conditioning, Denoiser
+from nodegraph_nodes.types import Conditioning, Denoiser, UNetModel
 
 
 def _check_options(**literals: Any) -> Iterable[str]:
@@ -44,7 +43,7 @@ def guidance(
 
 @node("PerpNeg", numeric=True, foreign_names=("PerpNegGuider",))
 def perp_neg(
-    unet: AnyUNet,
+    unet: UNetModel,
     positive: Conditioning,
     negative: Conditioning,
     empty: Annotated[Conditioning, Help("the prompt that the other two are compared with, usually an empty text")],
@@ -59,7 +58,6 @@ def perp_neg(
     """
     from nodegraph_diffusion.guidance import PerpNeg
 
-    unet = opened_unet(unet)
     denoisers = load_denoisers(unet, run, positive=positive, negative=negative, empty=empty)
     function = PerpNeg(denoisers["positive"], denoisers["negative"], denoisers["empty"], cfg=cfg, neg_scale=neg_scale)
     return Denoiser(function, unet.part.latent)
@@ -67,7 +65,7 @@ def perp_neg(
 
 @node("DualGuidance", numeric=True, foreign_names=("DualCFGGuider",))
 def dual_guidance(
-    unet: AnyUNet,
+    unet: UNetModel,
     positive: Conditioning,
     middle: Conditioning,
     negative: Conditioning,
@@ -75,7 +73,7 @@ def dual_guidance(
     cfg_middle: Annotated[float, Range(0, 100), Help("scale of the step from the negative prompt to the middle one")] = 1.5,
     nested: Annotated[bool, Help("cfg_middle also scales the step to the positive prompt")] = False,
     unet_negative: Annotated[
-        AnyUNet | None, Help("the UNet for the negative prompt, such as one without the picture; default: 'unet'")
+        UNetModel | None, Help("the UNet for the negative prompt, such as one without the picture; default: 'unet'")
     ] = None,
     run: Run = Run(),
 ) -> Denoiser:
@@ -87,12 +85,11 @@ def dual_guidance(
     """
     from nodegraph_diffusion.guidance import DualGuidance
 
-    unet = opened_unet(unet)
     if unet_negative is None:
         denoisers = load_denoisers(unet, run, positive=positive, middle=middle, negative=negative)
     else:
         denoisers = load_denoisers(unet, run, positive=positive, middle=middle)
-        denoisers |= load_denoisers(opened_unet(unet_negative), run, negative=negative)
+        denoisers |= load_denoisers(unet_negative, run, negative=negative)
     function = DualGuidance(
         denoisers["positive"], denoisers["middle"], denoisers["negative"], cfg=cfg, cfg_middle=cfg_middle, nested=nested
     )

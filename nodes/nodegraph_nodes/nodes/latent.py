@@ -7,15 +7,14 @@ from typing import Annotated, Literal
 from nodegraph import Help, Range, Run, Seed, node
 from nodegraph_nodes.models.autoencoder import decode_latent, encode_pictures
 from nodegraph_nodes.nodes.repaint import crop_to_multiples
-from nodegraph_nodes.trained.opened import opened_vae
-from nodegraph_nodes.types import AnyVAE, Image, Latent, Noise
+from nodegraph_nodes.types import VAE, Image, Latent, Noise
 
 Side = Annotated[int | None, Range(8, 8192), Help("pixels; default: the model's native size")]
 
 
 @node("EmptyLatent", foreign_names=("EmptyLatentImage",))
 def empty_latent(
-    vae: AnyVAE,
+    vae: VAE,
     width: Side = None,
     height: Side = None,
     batch: Annotated[int, Range(1, 4096), Help("number of pictures")] = 1,
@@ -23,7 +22,7 @@ def empty_latent(
     """Make a latent of zeros, which text-to-image starts from."""
     import torch
 
-    part = opened_vae(vae).part
+    part = vae.part
     native, config = part.sample_size, part.config
     size = (height or native, width or native)
     h, w = (-(-side // config.factor) for side in size)
@@ -32,7 +31,7 @@ def empty_latent(
 
 @node("VAEEncode", numeric=True, foreign_names=("VAEEncodeForInpaint",))
 def vae_encode(
-    vae: AnyVAE,
+    vae: VAE,
     image: Image,
     fit: Annotated[
         Literal["pad", "crop"], Help("sides that are not multiples of the VAE's factor: pad them, or crop them around the centre")
@@ -47,14 +46,14 @@ def vae_encode(
     picture itself becomes smaller.
     """
     if fit == "crop":
-        image = crop_to_multiples(image, opened_vae(vae).part.config.factor)
-    return encode_pictures(opened_vae(vae), image, run, seed if sample else None)
+        image = crop_to_multiples(image, vae.part.config.factor)
+    return encode_pictures(vae, image, run, seed if sample else None)
 
 
 @node("VAEDecode", numeric=True)
-def vae_decode(vae: AnyVAE, latent: Latent, run: Run = Run()) -> Image:
+def vae_decode(vae: VAE, latent: Latent, run: Run = Run()) -> Image:
     """Decode latents into pictures."""
-    return decode_latent(opened_vae(vae), latent, run)
+    return decode_latent(vae, latent, run)
 
 
 @node("Noise", foreign_names=("KSampler", "KSamplerAdvanced", "SamplerCustom", "RandomNoise", "DisableNoise"))

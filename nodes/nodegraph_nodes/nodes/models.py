@@ -22,8 +22,7 @@ from nodegraph_nodes.models.find import find_model, find_text_encoders, find_une
 from nodegraph_nodes.models.opened_files import open_part
 from nodegraph_nodes.models.text_encoders import open_text_encoder
 from nodegraph_nodes.nodes.outlines import mistakes, passes
-from nodegraph_nodes.trained.opened import opened_vae
-from nodegraph_nodes.types import VAE, AnyVAE, TextEncoder, UNetModel
+from nodegraph_nodes.types import VAE, TextEncoder, UNetModel
 
 Kind = Annotated[
     Literal["auto", "sd1", "sd2", "sdxl", "sdxl-refiner"],
@@ -120,7 +119,7 @@ def load_vae(
         Reads(find_vae, by_content=True),
         Help("a file that holds a VAE or a whole model, a diffusers folder, or hf://organisation/name"),
     ],
-    like: Annotated[AnyVAE | None, Help("the VAE that it replaces: scaling factor and native size are taken from it")] = None,
+    like: Annotated[VAE | None, Help("the VAE that it replaces: scaling factor and native size are taken from it")] = None,
     scaling: Annotated[
         float | None,
         Range(1e-6, 1e6),
@@ -139,9 +138,8 @@ def load_vae(
     _tell_notes(vae, run)
     size = vae.trained_size
     if like is not None:
-        other = opened_vae(like)
-        _require_same_latents(vae, other.part)
-        scaling, size = scaling or other.part.config.scaling_factor, other.part.sample_size
+        _require_same_latents(vae, like.part)
+        scaling, size = scaling or like.part.config.scaling_factor, like.part.sample_size
     config = vae.config if scaling is None else replace(vae.config, scaling_factor=scaling)
     return VAE(open_part(replace(vae, config=config, trained_size=size), run.digest))
 

@@ -9,8 +9,7 @@ from nodegraph import Choice, Help, OptionsOf, Range, Run, node
 from nodegraph_nodes.models.denoisers import load_denoisers, terms_of
 from nodegraph_nodes.nodes.mask import mask_for_latent
 from nodegraph_nodes.nodes.sigmas import EndStep, Finish, ScheduleOptions, StartStep, Steps, Strength, check_steps
-from nodegraph_nodes.trained.opened import opened_unet
-from nodegraph_nodes.types import AnyUNet, Conditioning, Denoiser, Latent, Mask, Noise, Sigmas
+from nodegraph_nodes.types import Conditioning, Denoiser, Latent, Mask, Noise, Sigmas, UNetModel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 @node("UNetDenoise", numeric=True, foreign_names=("KSampler", "KSamplerAdvanced", "SamplerCustom", "CFGGuider", "BasicGuider"))
 def unet_denoise(
-    unet: AnyUNet,
+    unet: UNetModel,
     positive: Conditioning,
     negative: Conditioning,
     cfg: Annotated[float, Range(0, 100), Help("guidance scale; 1 turns guidance off, 3 to 8 are usual")] = 5.0,
@@ -33,7 +32,6 @@ def unet_denoise(
     """
     from nodegraph_diffusion.guidance import ClassifierFreeGuidance, ComposedGuidance
 
-    unet = opened_unet(unet)
     part = unet.part
     terms = terms_of(positive)
     names = {f"positive {number}": Conditioning(prompts) for number, (_, prompts) in enumerate(terms, start=1)}

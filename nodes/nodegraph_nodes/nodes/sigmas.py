@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, NamedTuple
 
 from nodegraph import Choice, Help, OptionsOf, Range, node
-from nodegraph_nodes.trained.opened import opened_unet
-from nodegraph_nodes.types import AnyUNet, Sigmas
+from nodegraph_nodes.types import Sigmas, UNetModel
 
 Steps = Annotated[int, Range(1, 10_000), Help("number of steps")]
 StartStep = Annotated[int, Range(0, 10_000), Help("the step to start with, counted from 0; earlier steps are skipped")]
@@ -43,7 +42,7 @@ def check_steps(**literals: Any) -> Iterable[str]:
     ),
 )
 def schedule(
-    unet: AnyUNet,
+    unet: UNetModel,
     schedule: Annotated[Any, Choice("schedules")] = "karras",
     steps: Steps = 20,
     start_step: StartStep = 0,
@@ -61,7 +60,7 @@ def schedule(
 
     levels = sigmas_for(
         SCHEDULES[schedule] if isinstance(schedule, str) else schedule,
-        opened_unet(unet).part.noise_schedule,
+        unet.part.noise_schedule,
         steps,
         strength=strength,
         start_step=start_step,

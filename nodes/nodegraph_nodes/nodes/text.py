@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from nodegraph import Help, Range, Run, node
 from nodegraph_nodes.models.text_encoders import load_readers
-from nodegraph_nodes.trained.opened import opened_text_encoder
-from nodegraph_nodes.types import AnyTextEncoder, Conditioning
+from nodegraph_nodes.types import Conditioning, TextEncoder
 
 _MAX_NAMED = 8  # the most unknown words that a notice names
 
@@ -19,7 +18,7 @@ _MAX_NAMED = 8  # the most unknown words that a notice names
     foreign_names=("CLIPTextEncode", "CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner", "CLIPSetLastLayer"),
 )
 def text_encode(
-    text_encoder: AnyTextEncoder,
+    text_encoder: TextEncoder,
     text: Annotated[
         str, Help("the prompt; (word:1.2) and (word) set weights, BREAK starts a chunk, embedding:NAME inserts a loaded embedding")
     ],
@@ -48,7 +47,6 @@ def text_encode(
     from nodegraph_diffusion.text.plain_syntax import EMBEDDING, plain_syntax
     from nodegraph_diffusion.text.scheduled import Term, Variant, read_terms
 
-    text_encoder = opened_text_encoder(text_encoder)
     readers = load_readers(text_encoder, run, clip_skip)
     tokenizer = readers[0].tokenizer
     if untaken := plain_syntax(text, syntax):

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from nodegraph.plugin_api import Codec
 from nodegraph_nodes.codecs import SafetensorsCodec
-from nodegraph_nodes.types import (
-    Trained,
-    TrainedControlNet,
-    TrainedEmbedding,
-    TrainedLora,
-    TrainedTextEncoder,
-    TrainedUNet,
-    TrainedVAE,
-)
+from nodegraph_nodes.types import Trained
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,9 +32,3 @@ class TrainedCodec(SafetensorsCodec):
             if not bool(tensor.isfinite().all()):
                 return f"the weights '{name}' have numbers that are NaN or infinite; train with a smaller learning_rate"
         return None
-
-
-TRAINED_CODECS: Final[Mapping[type, Codec]] = {
-    kind: TrainedCodec(kind)
-    for kind in (TrainedUNet, TrainedVAE, TrainedTextEncoder, TrainedControlNet, TrainedLora, TrainedEmbedding)
-}

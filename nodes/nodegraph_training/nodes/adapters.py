@@ -5,17 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from nodegraph import Help, Range, Run, Seed, node
-from nodegraph_nodes.trained.opened import opened_text_encoder, opened_unet, opened_vae
-from nodegraph_nodes.types import (
-    AnyTextEncoder,
-    AnyUNet,
-    AnyVAE,
-    Image,
-    TrainedControlNet,
-    TrainedEmbedding,
-    TrainedLora,
-)
-from nodegraph_training.nodes.inputs import Batch, Dropout, Rate, Recompute, Steps, Weights
+from nodegraph_nodes.trained.models import TrainedControlNet
+from nodegraph_nodes.types import VAE, Image, TextEncoder, TrainedEmbedding, TrainedLora, UNetModel
+from nodegraph_training.nodes.inputs import Batch, Dropout, Options, Rate, Steps, Weights
 from nodegraph_training.types import DataSet
 
 Rank = Annotated[int, Range(1, 1024), Help("of the change: more can learn more, and needs more pictures")]
@@ -23,9 +15,9 @@ Rank = Annotated[int, Range(1, 1024), Help("of the change: more can learn more, 
 
 @node("TrainLora", numeric=True)
 def train_lora(
-    unet: AnyUNet,
-    vae: AnyVAE,
-    text_encoder: AnyTextEncoder,
+    unet: UNetModel,
+    vae: VAE,
+    text_encoder: TextEncoder,
     data: DataSet,
     steps: Steps = 500,
     rank: Rank = 8,
@@ -38,7 +30,7 @@ def train_lora(
     ] = "attention",
     weighting: Weights = "simple",
     dropout: Dropout = 0.1,
-    recompute: Recompute = False,
+    options: Options = None,
     seed: Seed = 0,
     run: Run = Run(),
 ) -> TrainedLora:
@@ -55,19 +47,16 @@ def train_lora(
     from nodegraph_training.training.loop import HowToTrain, train
     from nodegraph_training.training.networks import own_unet
 
-    model = opened_unet(unet)
-    network = own_unet(model, run)
+    network = own_unet(unet, run)
     targets = ATTENTION if layers == "attention" else _all_layers(network)
     lora = Lora(network, rank=rank, alpha=alpha, targets=targets, seed=seed)
-    how = HowToTrain(
-        steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, others={"recompute": recompute}
-    )
+    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, given=options)
     with run.work_folder() as folder:
         prepared = prepare(data.pictures, vae, text_encoder, network, run=run, folder=folder)
         task = DenoiserTask(
             network,
             prepared.condition,
-            objective_of(model.part.noise_schedule, weighting),
+            objective_of(unet.part.noise_schedule, weighting),
             adapter=lora,
             dropout=dropout,
             log_bound=False,
@@ -82,12 +71,14 @@ def train_lora(
 
 @node("TrainTextualInversion", numeric=True)
 def train_textual_inversion(
-    unet: AnyUNet,
-    vae: AnyVAE,
-    text_encoder: AnyTextEncoder,
+    unet: UNetModel,
+    vae: VAE,
+    text_encoder: TextEncoder,
     data: DataSet,
     steps: Steps = 500,
-    start: Annotated[str, Help("a word that the model knows: the new word begins as this one")] = "picture",
+    start: Annotated[
+        str, Help("words that the model knows: each vector of the new word begins as the next of them, or as the last")
+    ] = "picture",
     vectors: Annotated[int, Range(1, 64), Help("how many vectors the word has")] = 1,
     template: Annotated[
         str, Help("what is learned: {word} stands for the new word, {caption} for the caption of each picture")
@@ -95,67 +86,54 @@ def train_textual_inversion(
     batch: Batch = 4,
     learning_rate: Rate = 5e-3,
     weighting: Weights = "simple",
+    options: Options = None,
     seed: Seed = 0,
     run: Run = Run(),
 ) -> TrainedEmbedding:
     """Learn a new word from a few pictures; the model stays as it is.
 
-    See Gal et al. 2022. Give the result to `LoadEmbedding` as `file`, or save it as a .safetensors file. For
-    models with one text encoder.
+    See Gal et al. 2022. Give the result to `LoadEmbedding` as `file`, or save it as a .safetensors file.
     """
     import torch
 
     from nodegraph_diffusion.training.tasks.denoiser import DenoiserTask
-    from nodegraph_diffusion.training.tuning.inversion import InversionCondition
     from nodegraph_training.training.denoising import SHOWN, objective_of, samples
-    from nodegraph_training.training.examples import captions_of, require_side, tokens_of, tokens_of_template
-    from nodegraph_training.training.latents import TokenLatents, latents_of
+    from nodegraph_training.training.examples import require_side
+    from nodegraph_training.training.latents import latents_of
     from nodegraph_training.training.loop import HowToTrain, copied, train
     from nodegraph_training.training.networks import own_readers, own_unet, own_vae
+    from nodegraph_training.training.words import NewWord
 
-    model, text = opened_unet(unet), opened_text_encoder(text_encoder)
-    if len(text.parts) != 1:
-        raise ValueError(f"text_encoder: expected a model with one text encoder, found {len(text.parts)}; train a LoRA instead")
-    if "{word}" not in template:
-        raise ValueError(f"template: expected a caption with {{word}} in it, found '{template}'; write it there")
-    network, coder, (reader,) = own_unet(model, run).requires_grad_(False), own_vae(opened_vae(vae), run), own_readers(text, run)
+    network, coder, readers = own_unet(unet, run).requires_grad_(False), own_vae(vae, run), own_readers(text_encoder, run)
     require_side(data.pictures, coder.config.factor)
-    tokenizer = reader.tokenizer
-    first = tokenizer.encode(start)
-    if not first:
-        raise ValueError("start: expected a word, found none; give a word that the model knows, such as 'picture'")
-    inserted = range(reader.model.config.vocab_size, reader.model.config.vocab_size + vectors)
-    tokens = tokens_of_template(tokenizer, template, inserted, captions_of(data.pictures, 1))
-    empty = tokens_of(tokenizer, [""])[0]
-    condition = InversionCondition(reader.model, empty, start=first[0], count=vectors).to(run.device)
-    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, others={"weight_decay": 0.0})
+    word = NewWord(readers, template, start, vectors, added_dim=network.config.added_dim)
+    how = HowToTrain(
+        steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, weight_decay=0.0, given=options
+    )
     with run.work_folder() as folder:
         latents = latents_of(data.pictures, coder, folder)
-        task = DenoiserTask(
-            network,
-            condition,
-            objective_of(model.part.noise_schedule, weighting),
-            dropout=0.0,
-            log_bound=False,
-            sampled=samples(coder, tokens[:SHOWN], latents[0]),
-        )
-        trainer = train(task, TokenLatents(latents, tokens), how, run=run, folder=folder)
+        examples = word.examples(data.pictures, latents)
+        condition = word.condition.to(run.device)
+        shown = samples(coder, examples.tokens[:SHOWN], latents[0]) if network.config.added_dim is None else None
+        objective = objective_of(unet.part.noise_schedule, weighting)
+        task = DenoiserTask(network, condition, objective, dropout=0.0, log_bound=False, sampled=shown)
+        trainer = train(task, examples, how, run=run, folder=folder)
         with trainer.averaged(), torch.no_grad():
-            return TrainedEmbedding(copied({"emb_params": condition.vectors}))
+            return TrainedEmbedding(copied(word.tensors()))
 
 
 @node("TrainControlNet", numeric=True)
 def train_control_net(
-    unet: AnyUNet,
-    vae: AnyVAE,
-    text_encoder: AnyTextEncoder,
+    unet: UNetModel,
+    vae: VAE,
+    text_encoder: TextEncoder,
     data: DataSet,
     steps: Steps = 2000,
     batch: Batch = 4,
     learning_rate: Rate = 2e-4,
     weighting: Weights = "simple",
     dropout: Dropout = 0.3,
-    recompute: Recompute = False,
+    options: Options = None,
     seed: Seed = 0,
     run: Run = Run(),
 ) -> TrainedControlNet:
@@ -171,20 +149,17 @@ def train_control_net(
     from nodegraph_training.training.networks import built, own_unet
     from nodegraph_training.training.sizes import sizes_of
 
-    model = opened_unet(unet)
-    network = own_unet(model, run)
-    factor = opened_vae(vae).part.config.factor
+    network = own_unet(unet, run)
+    factor = vae.part.config.factor
     control = built(lambda: controlnet_of(network, factor), seed, run).requires_grad_(True)
-    how = HowToTrain(
-        steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, others={"recompute": recompute}
-    )
+    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, given=options)
     with run.work_folder() as folder:
         prepared = prepare(data.pictures, vae, text_encoder, network, run=run, folder=folder)
         task = ControlNetTask(
             network,
             control,
             prepared.condition,
-            objective_of(model.part.noise_schedule, weighting),
+            objective_of(unet.part.noise_schedule, weighting),
             dropout=dropout,
             log_bound=False,
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from nodegraph import Help, Range, Run, Seed, node
-from nodegraph_nodes.trained.opened import opened_vae
-from nodegraph_nodes.types import AnyVAE, TrainedVAE
-from nodegraph_training.nodes.inputs import Batch, Channels, Levels, Rate, Steps, WarmUp
+from nodegraph_nodes.trained.models import TrainedVAE
+from nodegraph_nodes.types import VAE
+from nodegraph_training.nodes.inputs import Batch, Channels, Levels, Options, Rate, Steps
 from nodegraph_training.types import DataSet
 
 _MEASURED = 256  # pictures whose latents give the mean and the deviation
@@ -22,13 +22,13 @@ def train_autoencoder(
     latent_channels: Annotated[int, Range(1, 64)] = 4,
     batch: Batch = 16,
     learning_rate: Rate = 1e-3,
-    warm_up: WarmUp = 0,
     squares: Annotated[float, Range(0, 1000), Help("weight of the squared error beside the absolute one")] = 4.0,
     divergence: Annotated[float, Range(0, 1000), Help("weight of the KL divergence")] = 1e-4,
     crop: Annotated[
         int | None, Range(8, 4096), Help("side of the squares of the pictures that are learned; default: all of them")
     ] = None,
     augment: Annotated[bool, Help("mirror half of the pictures, and exchange the colour channels of half of them")] = False,
+    options: Options = None,
     seed: Seed = 0,
     run: Run = Run(),
 ) -> TrainedVAE:
@@ -62,7 +62,7 @@ def train_autoencoder(
     model = built(lambda: AutoencoderKL(config), seed, run)
     shown = pixels_of(pictures, range(min(8, len(pictures))))
     weights = ReconstructionWeights(squares=squares, bottleneck=divergence)
-    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, warm_up=warm_up)
+    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, given=options)
     with run.work_folder() as folder:
         examples = FromPixels(pictures, Cropped(crop, augment))
         trainer = train(AutoencoderTask(model, weights=weights, sampled=shown), examples, how, run=run, folder=folder)
@@ -74,12 +74,12 @@ def train_autoencoder(
 
 @node("TrainDecoder", numeric=True)
 def train_decoder(
-    vae: AnyVAE,
+    vae: VAE,
     data: DataSet,
     steps: Steps = 2_500,
     batch: Batch = 8,
     learning_rate: Rate = 6e-4,
-    warm_up: WarmUp = 0,
+    options: Options = None,
     seed: Seed = 0,
     run: Run = Run(),
 ) -> TrainedVAE:
@@ -94,17 +94,11 @@ def train_decoder(
     from nodegraph_training.training.networks import own_vae
     from nodegraph_training.training.sizes import sizes_of
 
-    pictures, model = data.pictures, own_vae(opened_vae(vae), run)
+    pictures, model = data.pictures, own_vae(vae, run)
     require_squares(pictures)
     require_side(pictures, model.config.factor)
     how = HowToTrain(
-        steps=steps,
-        batch=batch,
-        learning_rate=learning_rate,
-        seed=seed,
-        warm_up=warm_up,
-        average=0.998,
-        others={"weight_decay": 0.0},
+        steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.998, weight_decay=0.0, given=options
     )
     with run.work_folder() as folder:
         examples = FromPixels(pictures, lambda indices, pixels, generator: pixels.to(run.device))

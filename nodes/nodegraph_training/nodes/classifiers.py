@@ -6,21 +6,21 @@ import dataclasses
 from typing import Annotated
 
 from nodegraph import Help, Range, Run, Seed, node
-from nodegraph_nodes.trained.opened import opened_vae
-from nodegraph_nodes.types import AnyVAE, Denoiser
-from nodegraph_training.nodes.inputs import Batch, Channels, Levels, Rate, Steps
+from nodegraph_nodes.types import VAE, Denoiser
+from nodegraph_training.nodes.inputs import Batch, Channels, Levels, Options, Rate, Steps
 from nodegraph_training.types import DataSet, TrainedClassifier
 
 
 @node("TrainClassifier", numeric=True)
 def train_classifier(
     data: DataSet,
-    vae: AnyVAE,
+    vae: VAE,
     steps: Steps = 5_000,
     channels: Channels = 32,
     levels: Levels = [1, 2],  # noqa: B006 (never changed)
     batch: Batch = 32,
     learning_rate: Rate = 5e-4,
+    options: Options = None,
     seed: Seed = 0,
     run: Run = Run(),
 ) -> TrainedClassifier:
@@ -39,7 +39,7 @@ def train_classifier(
     from nodegraph_training.training.loop import HowToTrain, copied, train
     from nodegraph_training.training.networks import built, own_vae
 
-    pictures, coder = data.pictures, own_vae(opened_vae(vae), run)
+    pictures, coder = data.pictures, own_vae(vae, run)
     require_side(pictures, coder.config.factor)
     labels, names = class_names(pictures)
     config = UNetConfig(
@@ -52,7 +52,7 @@ def train_classifier(
         norm_groups=min(16, channels),
     )
     schedule, classifier = NoiseSchedule(), built(lambda: NoisyClassifier(config, len(names)), seed, run)
-    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
+    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, given=options)
     with run.work_folder() as folder:
         latents = latents_of(pictures, coder, folder)
         task = ClassifierTask(classifier, objective_of(schedule, "simple"))

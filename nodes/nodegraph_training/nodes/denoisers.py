@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from nodegraph import Help, Range, Run, Seed, node
-from nodegraph_nodes.trained.opened import opened_text_encoder, opened_unet, opened_vae
-from nodegraph_nodes.types import AnyTextEncoder, AnyUNet, AnyVAE, TrainedUNet
-from nodegraph_training.nodes.inputs import Batch, Channels, Dropout, Levels, Rate, Recompute, Steps, WarmUp, Weights
+from nodegraph import Help, Run, Seed, node
+from nodegraph_nodes.trained.models import TrainedUNet
+from nodegraph_nodes.types import VAE, TextEncoder, UNetModel
+from nodegraph_training.nodes.inputs import Batch, Channels, Dropout, Levels, Options, Rate, Steps, Weights
 from nodegraph_training.types import DataSet
 
 
 @node("TrainDenoiser", numeric=True)
 def train_denoiser(
     data: DataSet,
-    vae: AnyVAE,
-    text_encoder: AnyTextEncoder,
+    vae: VAE,
+    text_encoder: TextEncoder,
     steps: Steps = 20_000,
-    unet: Annotated[AnyUNet | None, Help("train this one further, instead of a new one of the sizes below")] = None,
+    unet: Annotated[UNetModel | None, Help("train this one further, instead of a new one of the sizes below")] = None,
     channels: Channels = 64,
     levels: Levels = [1, 2],  # noqa: B006 (never changed)
     depth: Annotated[list[int], Help("transformers after each block of a level")] = [0, 1],  # noqa: B006 (never changed)
     batch: Batch = 32,
     learning_rate: Rate = 5e-4,
-    warm_up: WarmUp = 0,
     weighting: Weights = "min_snr",
     dropout: Dropout = 0.1,
-    schedule: Annotated[
-        Literal["constant", "cosine"],
-        Help("constant: training can continue with more steps; cosine: the learning rate falls to zero, for the end of a training"),
-    ] = "constant",
-    average: Annotated[float, Range(0, 0.99999), Help("largest decay of the moving average of the weights")] = 0.999,
-    recompute: Recompute = False,
+    options: Options = None,
     seed: Seed = 0,
     run: Run = Run(),
 ) -> TrainedUNet:
@@ -46,36 +40,25 @@ def train_denoiser(
     from nodegraph_training.training.loop import HowToTrain, copied, train
     from nodegraph_training.training.networks import built, own_unet
 
-    coder, text = opened_vae(vae), opened_text_encoder(text_encoder)
     if unet is None:
         config = UNetConfig(
-            in_channels=coder.part.config.latent_channels,
-            out_channels=coder.part.config.latent_channels,
+            in_channels=vae.part.config.latent_channels,
+            out_channels=vae.part.config.latent_channels,
             model_channels=channels,
             channel_mult=tuple(levels),
             num_res_blocks=1,
             transformer_depth=tuple(depth),
             num_heads=4,
-            context_dim=sum(part.config.width for part in text.parts),
+            context_dim=sum(part.config.width for part in text_encoder.parts),
             norm_groups=min(16, channels),
         )
         noise_schedule = NoiseSchedule(prediction="v")
         network, kind = built(lambda: UNet(config), seed, run), "sd1"
     else:
-        model = opened_unet(unet)
-        network, noise_schedule, kind = own_unet(model, run).requires_grad_(True), model.part.noise_schedule, model.part.kind
-    how = HowToTrain(
-        steps=steps,
-        batch=batch,
-        learning_rate=learning_rate,
-        seed=seed,
-        warm_up=warm_up,
-        schedule=schedule,
-        average=average,
-        others={"recompute": recompute},
-    )
+        network, noise_schedule, kind = own_unet(unet, run).requires_grad_(True), unet.part.noise_schedule, unet.part.kind
+    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, given=options)
     with run.work_folder() as folder:
-        prepared = prepare(data.pictures, coder, text, network, run=run, folder=folder)
+        prepared = prepare(data.pictures, vae, text_encoder, network, run=run, folder=folder)
         task = DenoiserTask(
             network,
             prepared.condition,
@@ -88,5 +71,5 @@ def train_denoiser(
         with trainer.averaged():
             return TrainedUNet(
                 copied(network.state_dict()),
-                {"kind": kind, **network_settings(network.config, noise_schedule, coder.part.config.latent)},
+                {"kind": kind, **network_settings(network.config, noise_schedule, vae.part.config.latent)},
             )

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from nodegraph import Choice, Help, Range, Run, Seed, node
-from nodegraph_nodes.trained.opened import opened_text_encoder, opened_unet, opened_vae
-from nodegraph_nodes.types import AnyTextEncoder, AnyUNet, AnyVAE, Image
+from nodegraph_nodes.types import VAE, Image, TextEncoder, UNetModel
 from nodegraph_training.types import DataSet
 
 
@@ -20,9 +19,9 @@ class Evaluation(NamedTuple):
 
 @node("Evaluate", numeric=True)
 def evaluate(
-    unet: AnyUNet,
-    vae: AnyVAE,
-    text_encoder: AnyTextEncoder,
+    unet: UNetModel,
+    vae: VAE,
+    text_encoder: TextEncoder,
     data: Annotated[DataSet, Help("pictures that were not learned, such as the held-out ones of PictureWorld")],
     count: Annotated[int, Range(1, 100_000), Help("captions to paint")] = 16,
     cfg: Annotated[float, Range(0, 100), Help("guidance scale")] = 3.0,
@@ -39,19 +38,26 @@ def evaluate(
     """
     from nodegraph_training.training.evaluation import paint_and_judge, psnr
 
-    models = opened_unet(unet), opened_vae(vae), opened_text_encoder(text_encoder)
-    figures: dict[str, Any] = {"autoencoder_psnr": round(psnr(data.pictures, models[1], count, run), 3)}
+    figures: dict[str, Any] = {"autoencoder_psnr": round(psnr(data.pictures, vae, count, run), 3)}
     painted, judged = paint_and_judge(
-        data.pictures, models, count=count, cfg=cfg, sampler=sampler, schedule=schedule, steps=steps, seed=seed, run=run
+        data.pictures,
+        (unet, vae, text_encoder),
+        count=count,
+        cfg=cfg,
+        sampler=sampler,
+        schedule=schedule,
+        steps=steps,
+        seed=seed,
+        run=run,
     )
     return Evaluation({**figures, **judged}, Image(painted[:64]))
 
 
 @node("ExportModel", pure=False, numeric=True)
 def export_model(
-    unet: AnyUNet,
-    vae: AnyVAE,
-    text_encoder: AnyTextEncoder,
+    unet: UNetModel,
+    vae: VAE,
+    text_encoder: TextEncoder,
     path: Annotated[str, Help("the folder or file to write, below the current folder; what is there is replaced")],
     layout: Annotated[
         Literal["diffusers", "single_file"],
@@ -69,6 +75,5 @@ def export_model(
     target = Path.cwd() / path
     if not path or target.resolve() == Path.cwd().resolve() or not target.resolve().is_relative_to(Path.cwd().resolve()):
         raise ValueError(f"path: expected a name below the current folder, found '{path}'; leave out '..' and a leading '/'")
-    models = opened_unet(unet), opened_vae(vae), opened_text_encoder(text_encoder)
-    write_model(target, *models, layout=layout, dtype=dtype, run=run)
+    write_model(target, unet, vae, text_encoder, layout=layout, dtype=dtype, run=run)
     return path

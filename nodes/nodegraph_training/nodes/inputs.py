@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from nodegraph import Continues, Help, Range
+from nodegraph_training.types import TrainingOptions
 
 Steps = Annotated[
     int, Range(1, 10_000_000), Continues(), Help("steps of the optimiser; with more of them, training continues where it was")
@@ -15,5 +16,4 @@ Weights = Annotated[Literal["simple", "min_snr"], Help("weights of the noise lev
 Dropout = Annotated[float, Range(0, 1), Help("share of the pictures that are learned without their caption")]
 Channels = Annotated[int, Range(8, 4096), Help("channels of the first level; a multiple of 8")]
 Levels = Annotated[list[int], Help("channels of each level, as multiples of those of the first; each has half the side")]
-WarmUp = Annotated[int, Range(0, 1_000_000), Help("steps in which the learning rate rises")]
-Recompute = Annotated[bool, Help("much less memory for a third more time")]
+Options = Annotated[TrainingOptions | None, Help("of `TrainingOptions`: precision, memory, gradients, learning rate over time")]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, NamedTuple
 
 from nodegraph import Help, Range, Run, Seed, node
-from nodegraph_nodes.types import TrainedTextEncoder
-from nodegraph_training.nodes.inputs import Batch, Rate, Steps, WarmUp
+from nodegraph_nodes.trained.models import TrainedTextEncoder
+from nodegraph_training.nodes.inputs import Batch, Options, Rate, Steps
 from nodegraph_training.types import DataSet, TrainedImageEncoder
 
 
@@ -27,7 +27,7 @@ def train_clip(
     max_length: Annotated[int, Range(8, 512), Help("tokens that the text encoder reads at once")] = 32,
     batch: Batch = 64,
     learning_rate: Rate = 1e-3,
-    warm_up: WarmUp = 0,
+    options: Options = None,
     seed: Seed = 0,
     run: Run = Run(),
 ) -> Clip:
@@ -53,7 +53,7 @@ def train_clip(
     text_config = CLIPTextConfig(vocab_size=tokenizer.vocab_size, max_length=max_length, eos=tokenizer.eos, **sizes)
     image_config = CLIPVisionConfig(size=pictures.side, patch=patch, **sizes)
     text, image = built(lambda: (CLIPTextModel(text_config), CLIPVisionModel(image_config)), seed, run)
-    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, warm_up=warm_up)
+    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, given=options)
     with run.work_folder() as folder:
         trainer = train(CLIPTask(image, text), CaptionedPixels(pictures, tokenizer), how, run=run, folder=folder)
         with trainer.averaged(), torch.no_grad():
@@ -69,7 +69,7 @@ def train_text_encoder(
     steps: Steps = 4_000,
     batch: Batch = 64,
     learning_rate: Rate = 1e-3,
-    warm_up: WarmUp = 0,
+    options: Options = None,
     seed: Seed = 0,
     run: Run = Run(),
 ) -> TrainedTextEncoder:
@@ -87,7 +87,7 @@ def train_text_encoder(
 
     examples = ReadPictures(data.pictures, run.device)
     reader = built(Reader, seed, run)
-    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, warm_up=warm_up, average=0.998)
+    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.998, given=options)
     with run.work_folder() as folder:
         trainer = train(ReadingTask(reader), examples, how, run=run, folder=folder)
         with trainer.averaged():

@@ -11,7 +11,6 @@ from torch import Tensor
 from nodegraph_diffusion.training.noising.objective import Objective
 from nodegraph_diffusion.training.tasks.conditions import EncodedCondition
 from nodegraph_diffusion.training.tasks.denoiser import DenoiserSamples
-from nodegraph_nodes.trained.opened import opened_text_encoder, opened_vae
 from nodegraph_training.training.examples import captions_of, number_of_captions, require_side
 from nodegraph_training.training.latents import CaptionedLatents, encode_texts, latents_of
 from nodegraph_training.training.networks import own_readers, own_vae
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.networks.unet import UNet
     from nodegraph_diffusion.networks.vae import AutoencoderKL
     from nodegraph_diffusion.noise_schedule import NoiseSchedule
-    from nodegraph_nodes.types import AnyTextEncoder, AnyVAE
+    from nodegraph_nodes.types import VAE, TextEncoder
     from nodegraph_training.types import Pictures
 
 Weighting = Literal["simple", "min_snr"]
@@ -56,9 +55,9 @@ def objective_of(schedule: NoiseSchedule, weighting: Weighting) -> Objective:
     )
 
 
-def prepare(pictures: Pictures, vae: AnyVAE, text_encoder: AnyTextEncoder, unet: UNet, *, run: Run, folder: Path) -> Prepared:
+def prepare(pictures: Pictures, vae: VAE, text_encoder: TextEncoder, unet: UNet, *, run: Run, folder: Path) -> Prepared:
     """Encode pictures and captions as this UNet receives them."""
-    network, readers = own_vae(opened_vae(vae), run), own_readers(opened_text_encoder(text_encoder), run)
+    network, readers = own_vae(vae, run), own_readers(text_encoder, run)
     added_dim = unet.config.added_dim
     require_side(pictures, network.config.factor)
     latents = latents_of(pictures, network, folder)

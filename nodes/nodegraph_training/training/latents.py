@@ -132,10 +132,10 @@ class CaptionedLatents:
 
 
 class TokenLatents:
-    """Latents with captions, as tokens (N, L)."""
+    """Latents with captions, as tokens (N, ...), and what a UNet of SDXL receives besides, (N, added_dim)."""
 
-    def __init__(self, latents: PictureLatents, tokens: Tensor) -> None:
-        self._latents, self._tokens = latents, tokens
+    def __init__(self, latents: PictureLatents, tokens: Tensor, added: Tensor | None) -> None:
+        self._latents, self.tokens, self._added = latents, tokens, added
 
     def __len__(self) -> int:
         return len(self._latents)
@@ -146,7 +146,8 @@ class TokenLatents:
 
     def batch(self, indices: list[int], generator: torch.Generator) -> ConditionedLatents:
         """The latents with these indices."""
-        return ConditionedLatents(latent=self._latents.stacked(indices), condition=self._tokens[indices])
+        added = None if self._added is None else self._added[indices]
+        return ConditionedLatents(latent=self._latents.stacked(indices), condition=self.tokens[indices], added=added)
 
 
 class HintedPictures:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from nodegraph.plugin_api import Cancelled
-from nodegraph_diffusion.training.loop.options import Schedule, TrainingOptions
+from nodegraph_diffusion.training.loop.options import TrainingOptions as LibraryOptions
 from nodegraph_diffusion.training.loop.state import DamagedStateError, read_record, read_state, write_state
 from nodegraph_diffusion.training.loop.trainer import STATE, Trainer
 from nodegraph_nodes.types import Image
+from nodegraph_training.types import TrainingOptions
 
 if TYPE_CHECKING:
     from nodegraph import Run
@@ -36,7 +37,7 @@ SAMPLES_EVERY: Final = 200
 
 @dataclass(frozen=True, kw_only=True)
 class HowToTrain:
-    """What every training node has as inputs: see `TrainingOptions`.
+    """What every training node has as inputs, and the `average` and `weight_decay` that are usual for what it trains.
 
     With a constant learning rate, more steps continue what fewer steps began.
     """
@@ -45,25 +46,28 @@ class HowToTrain:
     batch: int
     learning_rate: float
     seed: int
-    warm_up: int = 0
-    schedule: Schedule = "constant"
-    average: float | None = 0.999
-    others: dict[str, Any] = field(default_factory=dict)
+    average: float = 0.999
+    weight_decay: float = 0.01
+    given: TrainingOptions | None = None
 
-    def options(self) -> TrainingOptions:
+    @property
+    def continues(self) -> bool:
+        """Whether each step is the same for any number of steps."""
+        return self.given is None or self.given.schedule == "constant"
+
+    def options(self) -> LibraryOptions:
         """The options of the library."""
-        return TrainingOptions(
+        given = {name: value for name, value in asdict(self.given or TrainingOptions()).items() if value is not None}
+        clip = self.given.clip if self.given else 1.0  # None is a choice here: gradients of any norm
+        return LibraryOptions(
             steps=self.steps,
             batch=self.batch,
             learning_rate=self.learning_rate,
-            schedule=self.schedule,
-            warm_up=self.warm_up,
-            average=self.average,
             seed=self.seed,
             save_every=SAVE_EVERY,
             log_every=10,
             samples_every=SAMPLES_EVERY,
-            **self.others,
+            **{"average": self.average, "weight_decay": self.weight_decay, **given, "clip": clip},
         )
 
 
@@ -110,7 +114,7 @@ def _state_folder(folder: Path, how: HowToTrain) -> Path:
     """The folder of the state: the common one, unless that has gone further, or each step depends on the number of steps."""
     common, own = folder / "state", folder / f"state-{how.steps}"
     record = read_record(common / STATE)
-    return own if how.schedule != "constant" or (record is not None and record["step"] > how.steps) else common
+    return own if not how.continues or (record is not None and record["step"] > how.steps) else common
 
 
 class _Reporter:

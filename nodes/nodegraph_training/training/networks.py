@@ -18,7 +18,7 @@ from nodegraph_diffusion.text.tokenizer import Tokenizer, load_tokenizer
 from nodegraph_diffusion.training.loop.seeds import derived_seed
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.text_encoders import load_text_tokenizer
-from nodegraph_nodes.trained.opened import network_config
+from nodegraph_nodes.trained.models import network_config
 
 if TYPE_CHECKING:
     from nodegraph import Run

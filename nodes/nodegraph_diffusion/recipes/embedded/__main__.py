@@ -23,7 +23,8 @@ STAGES: dict[str, tuple[Callable[[Recipe], None], str | None]] = {
     "settling": (stages.settle_denoiser, "settled.safetensors"),
     "decoder": (stages.train_decoder, "decoder.safetensors"),
     "export": (stages.export, None),
-    "evaluation": (stages.evaluate, "figures.txt"),
+    "evaluation": (stages.evaluate, "figures.json"),
+    "card": (stages.write_card, None),
 }
 """Each stage in order, with the file that shows that it is done (None: it finds out itself, or is quick)."""
 

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from nodegraph_diffusion.recipes.embedded.data import SIDE, pictures
 from nodegraph_diffusion.recipes.embedded.painting import Model, paint, repaint
 from nodegraph_diffusion.recipes.pictureworld import COLOURS, KINDS, Reading, Scene, caption, faults, parse, scene
-from nodegraph_diffusion.recipes.pictureworld.captions import Style
+from nodegraph_diffusion.recipes.pictureworld.captions import Fault, Style
 from nodegraph_diffusion.recipes.pictureworld.hashing import Stream
 from nodegraph_diffusion.recipes.pictureworld.scene import UNIT
 
 Judge = Callable[[NDArray[np.uint8]], list[Reading]]
 SEED = 1 << 22
 """The seed of the scenes whose captions are painted: no other part of the project draws these."""
+SHOWN = 6
+"""How many pictures of each kind the model card shows: the first ones, not selected."""
 HOLE_MARGIN = 40
 """How far a hole reaches beyond the box of the thing that it replaces, in units of a scene."""
 
@@ -30,10 +32,6 @@ class Score:
     right: int
     total: int
     wrong: Counter[str]
-
-    def __str__(self) -> str:
-        details = ", ".join(f"{name} {count}" for name, count in self.wrong.most_common())
-        return f"{self.right} of {self.total}" + (f" (wrong: {details})" if details else "")
 
 
 def full_captions(things: int, count: int) -> list[str]:
@@ -59,9 +57,13 @@ def counting_captions(count: int) -> list[str]:
     return found
 
 
-def scored(judge: Judge, painted: NDArray[np.uint8], captions: Sequence[str]) -> Score:
-    """Compare the judge's reading of pictures with what their captions demand."""
-    verdicts = [faults(parse(text), reading) for text, reading in zip(captions, judge(painted), strict=True)]
+def verdicts_of(judge: Judge, painted: NDArray[np.uint8], captions: Sequence[str]) -> list[list[Fault]]:
+    """In what the judge's reading of each picture differs from what its caption demands."""
+    return [faults(parse(text), reading) for text, reading in zip(captions, judge(painted), strict=True)]
+
+
+def score_of(verdicts: Sequence[Sequence[Fault]]) -> Score:
+    """The score that these verdicts give."""
     wrong = Counter[str](name for verdict in verdicts for name in verdict)
     return Score(sum(not verdict for verdict in verdicts), len(verdicts), wrong)
 
@@ -112,20 +114,33 @@ def score_holes(judge: Judge, painted: NDArray[np.uint8], asked: Sequence[Hole])
     return Score(unchanged, len(asked), +wrong)
 
 
-def evaluate(model: Model, judges: Mapping[str, Judge], count: int) -> dict[str, Score]:
-    """Scores by each judge: `count` captions of one, two and three things and of open ones; a third as many of the others."""
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What captions of one kind gave: a score by each judge, in how many pictures the judges disagree, and the first pictures."""
+
+    scores: Mapping[str, Score]
+    disagreements: int | None
+    first: NDArray[np.uint8]
+
+
+def evaluate(model: Model, judges: Mapping[str, Judge], count: int) -> dict[str, Result]:
+    """Results by kind: `count` captions of one, two and three things and of open ones; a third as many of the others."""
     captions = {f"{things} held-out": full_captions(things, count) for things in (1, 2, 3)}
     captions |= {"open": open_captions(count), "counts": counting_captions(-(-count // 3))}
-    scores = {}
+    results = {}
     for name, texts in captions.items():
         painted = paint(model, texts)
-        for judge_name, judge in judges.items():
-            scores[f"{name}, {judge_name}"] = scored(judge, painted, texts)
+        verdicts = {judge: verdicts_of(read, painted, texts) for judge, read in judges.items()}
+        results[name] = Result(
+            scores={judge: score_of(found) for judge, found in verdicts.items()},
+            disagreements=sum(len({bool(verdict) for verdict in each}) > 1 for each in zip(*verdicts.values(), strict=True)),
+            first=painted[:SHOWN],
+        )
     asked = holes(-(-count // 3))
     masks = np.zeros((len(asked), SIDE, SIDE), np.bool_)
     for mask, hole in zip(masks, asked, strict=True):
         mask[hole.rows, hole.columns] = True
     painted = repaint(model, [hole.caption for hole in asked], pictures([hole.scene for hole in asked]), masks)
-    for judge_name, judge in judges.items():
-        scores[f"holes, {judge_name}"] = score_holes(judge, painted, asked)
-    return scores
+    scores = {name: score_holes(judge, painted, asked) for name, judge in judges.items()}
+    results["holes"] = Result(scores=scores, disagreements=None, first=painted[:SHOWN])
+    return results

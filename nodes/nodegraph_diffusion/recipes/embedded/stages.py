@@ -5,22 +5,28 @@ A stage that trains keeps its state in a folder, and can be stopped or killed at
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
-from nodegraph_diffusion.checkpoint import describe, load_text_encoder, load_unet, load_vae, save_diffusers
+from nodegraph_diffusion.checkpoint import describe, load_text_encoder, load_unet, load_vae
 from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL
 from nodegraph_diffusion.recipes.embedded import autoencoder, decoder, denoiser, evaluation, text
+from nodegraph_diffusion.recipes.embedded.card import card
 from nodegraph_diffusion.recipes.embedded.data import SIDE, held_out_scenes, pictures, training_scene
+from nodegraph_diffusion.recipes.embedded.export import write_model, write_picture
+from nodegraph_diffusion.recipes.embedded.figures import lines, measure
 from nodegraph_diffusion.recipes.embedded.latents import encode_scenes, read_latents
 from nodegraph_diffusion.recipes.embedded.painting import Model
 from nodegraph_diffusion.recipes.pictureworld import scene
@@ -30,14 +36,23 @@ from nodegraph_diffusion.recipes.pictureworld.judges.accuracy import accuracy, j
 from nodegraph_diffusion.recipes.pictureworld.judges.matched_filter import judge_by_templates
 from nodegraph_diffusion.recipes.pictureworld.judges.network import JudgeNetwork, LearnedJudge
 from nodegraph_diffusion.recipes.pixels import standardise
-from nodegraph_diffusion.text.tokenizer import load_tokenizer
 from nodegraph_diffusion.training.loop.metrics import Progress
 from nodegraph_diffusion.training.loop.options import TrainingOptions
-from nodegraph_diffusion.training.loop.state import write_state
+from nodegraph_diffusion.training.loop.state import read_record, write_state
 from nodegraph_diffusion.training.loop.task import Batch
-from nodegraph_diffusion.training.loop.trainer import Trainer
+from nodegraph_diffusion.training.loop.trainer import STATE, Trainer
 
 Network = TypeVar("Network", bound=nn.Module)
+
+TRAINED = {
+    "autoencoder": "autoencoder",
+    "text": "text_encoder",
+    "judge": "judge",
+    "denoiser": "denoiser",
+    "settling": "settled",
+    "decoder": "decoder",
+}
+"""The stages that train, with the folders of their states."""
 
 
 class Stopped(Exception):
@@ -70,6 +85,11 @@ class Recipe:
     evaluated: int = 300
     measured: int = 500
     stop: Callable[[], bool] = field(default=lambda: False)
+
+    @property
+    def model(self) -> Path:
+        """The folder of the exported model."""
+        return self.work / "model"
 
     def file(self, name: str) -> Path:
         """The result of a stage."""
@@ -177,39 +197,79 @@ def train_decoder(recipe: Recipe) -> None:
 
 
 def export(recipe: Recipe) -> None:
-    """The model in diffusers' layout, to the folder `model`: the newest denoiser and decoder that there are."""
+    """The folder `model`, which can take the place of the embedded model: the newest denoiser and decoder that there are."""
     unet = recipe.load("settled" if recipe.file("settled").exists() else "denoiser", UNet(denoiser.CONFIG))
     vae = recipe.load("decoder" if recipe.file("decoder").exists() else "autoencoder", AutoencoderKL(autoencoder.CONFIG))
-    text.vocabulary().write(recipe.work / "tokenizer")
-    save_diffusers(
-        recipe.work / "model",
-        unet,
-        vae,
-        recipe.load("text_encoder", CLIPTextModel(text.config())),
-        noise_schedule=denoiser.NOISE_SCHEDULE,
-        tokenizer_folder=recipe.work / "tokenizer",
-        special_tokens=load_tokenizer(recipe.work / "tokenizer").special_ids,
-        sample_size=SIDE,
-    )
+    encoder = recipe.load("text_encoder", CLIPTextModel(text.config()))
+    judge = LearnedJudge(recipe.load("judge", JudgeNetwork()))
+    write_model(recipe.model, unet, vae, encoder, judge, fitted_to=min(400, 4 * recipe.measured))
 
 
 def evaluate(recipe: Recipe) -> None:
-    """Every figure of the exported model, by both judges."""
-    checkpoint = describe(recipe.work / "model").model()
-    model = Model(
-        load_unet(checkpoint.unet, "cpu", torch.float32),
-        load_vae(checkpoint.vae, "cpu", torch.float32),
-        load_text_encoder(checkpoint.text.parts[0], "cpu", torch.float32),
-        checkpoint.noise_schedule,
-    )
+    """Every figure of the exported model, by both judges, and the pictures of the card."""
+    model = load_model(recipe.model)
     judges: dict[str, evaluation.Judge] = {
-        "learned": LearnedJudge(recipe.load("judge", JudgeNetwork())),
+        "learned": LearnedJudge.load(recipe.model / "judge.safetensors"),
         "matched filter": judge_by_templates,
     }
-    decibels = autoencoder.psnr(model.vae, pictures(held_out_scenes(recipe.measured)))
-    lines = [f"autoencoder: {decibels:.2f} dB on {recipe.measured} pictures, half of them of held-out combinations"]
-    lines += [f"judge, {name}: reads right {accuracy(judge, judged_scenes(recipe.measured))}" for name, judge in judges.items()]
-    lines += [f"{name}: {score}" for name, score in evaluation.evaluate(model, judges, recipe.evaluated).items()]
-    for line in lines:
+    figures, first = measure(recipe.model, model, judges, measured=recipe.measured, evaluated=recipe.evaluated)
+    write_picture(recipe.model / "samples.png", _sheet([*first.values()]))
+    for line in lines(figures):
         report(line)
-    (recipe.work / "figures.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    _write_whole(recipe.work / "figures.json", json.dumps(figures, indent=1) + "\n")
+
+
+def write_card(recipe: Recipe) -> None:
+    """The model's card, with what a person wrote about its pictures in `notes.md`, if anybody did."""
+    figures = json.loads((recipe.work / "figures.json").read_text(encoding="utf-8"))
+    notes = recipe.work / "notes.md"
+    written = card(figures, about_run(recipe), notes.read_text(encoding="utf-8") if notes.exists() else "")
+    _write_whole(recipe.model / "README.md", written)
+    report(f"the model is in {recipe.model}")
+
+
+def about_run(recipe: Recipe) -> dict[str, Any]:
+    """How long each stage took, in steps and hours, and the sizes of the result."""
+    model, trained = load_model(recipe.model), {}
+    for stage, folder in TRAINED.items():
+        record = read_record(recipe.work / folder / STATE) or {"step": 0, "seconds": 0.0}
+        trained[stage] = {"steps": record["step"], "hours": record["seconds"] / 3600}
+    networks: dict[str, nn.Module] = {"unet": model.unet, "vae": model.vae, "text_encoder": model.text_encoder}
+    weights = [file.stat().st_size for file in recipe.model.rglob("*.safetensors")]
+    latent = model.vae.config.latent
+    threads = torch.get_num_threads()
+    return {
+        "stages": trained,
+        "scenes": recipe.scenes,
+        "sizes": {
+            "parameters": {name: sum(each.numel() for each in network.parameters()) for name, network in networks.items()},
+            "megabytes": sum(weights) / 1e6,
+            "latent": [latent.channels, SIDE // latent.factor],
+        },
+        "machine": f"{threads} {'thread' if threads == 1 else 'threads'} of a CPU with {torch.backends.cpu.get_cpu_capability()}",
+    }
+
+
+def load_model(folder: Path) -> Model:
+    """The exported model, in float32."""
+    found = describe(folder).model()
+    return Model(
+        load_unet(found.unet, "cpu", torch.float32),
+        load_vae(found.vae, "cpu", torch.float32),
+        load_text_encoder(found.text.parts[0], "cpu", torch.float32),
+        found.noise_schedule,
+    )
+
+
+def _sheet(rows: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Rows of pictures (B, H, W, 3) in one picture; white where a row is shorter."""
+    longest = max(map(len, rows))
+    filled = [np.concatenate([row, np.full((longest - len(row), *row.shape[1:]), 255, np.uint8)]) for row in rows]
+    return np.concatenate([np.concatenate([*row], axis=1) for row in filled])
+
+
+def _write_whole(file: Path, text: str) -> None:
+    """Write a text file at once, so that a file that exists is complete."""
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)

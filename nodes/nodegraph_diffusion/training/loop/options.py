@@ -10,6 +10,7 @@ from nodegraph_diffusion.training.budget import cosine
 from nodegraph_diffusion.training.loop.precision import Precision
 
 Schedule = Literal["cosine", "constant"]
+Optimiser = Literal["adamw", "muon"]
 
 _MAY_CHANGE = ("steps", "save_every", "log_every", "samples_every", "compile", "recompute")
 
@@ -20,6 +21,7 @@ class TrainingOptions:
 
     - `learning_rate`: the highest; `schedule` "cosine" falls to `floor` times that, "constant" stays. Both first rise for
       `warm_up` steps.
+    - `optimiser`: "adamw", or "muon" for the weights of linear layers and convolutions (see `Muon`), with AdamW for all others.
     - `weight_decay`, and `clip`: the largest norm of the gradient of each network (None: any).
     - `average`: the largest decay of the moving average of the weights (None: there is no average).
     - `precision`: see `Precision`. `compile`: networks run through torch.compile. `recompute`: the backward pass computes the
@@ -33,6 +35,7 @@ class TrainingOptions:
     steps: int
     batch: int = 16
     accumulation: int = 1
+    optimiser: Optimiser = "adamw"
     learning_rate: float = 1e-4
     schedule: Schedule = "cosine"
     warm_up: int = 0
@@ -53,6 +56,8 @@ class TrainingOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"training: expected {name} of at least 1, found {value}")
+        if self.optimiser not in ("adamw", "muon"):
+            raise ValueError(f"training: expected optimiser adamw or muon, found {self.optimiser!r}")
         if not self.learning_rate > 0:
             raise ValueError(f"training: expected a learning_rate above 0, found {self.learning_rate}")
         if not 0 <= self.warm_up < self.steps:

@@ -17,14 +17,14 @@ from nodegraph_diffusion.training.tasks.conditions import Condition, PairedTextC
 class InversionCondition(Condition):
     """A frozen text encoder with `vectors` (n, width) for tokens from `vocab_size` on: the condition of a `DenoiserTask`.
 
-    The vectors begin as those of the token `start`, a word for a thing of this kind. `empty` (L,) are the tokens of the empty text.
+    The vectors begin as those of the tokens `start`, words for a thing of this kind, of which the last is repeated. `empty` (L,)
+    are the tokens of the empty text.
     """
 
-    def __init__(self, encoder: CLIPTextModel, empty: Tensor, *, start: int, count: int = 1) -> None:
+    def __init__(self, encoder: CLIPTextModel, empty: Tensor, *, start: Sequence[int], count: int = 1) -> None:
         super().__init__(encoder.config.width)
         self.encoder = encoder.requires_grad_(False)
-        first = encoder.embeddings.token_embedding.weight[start].detach().float()
-        self.vectors = nn.Parameter(first.repeat(count, 1))
+        self.vectors = nn.Parameter(_vectors_of(encoder, start, count))
         self.register_buffer("empty", empty, persistent=False)
         self.empty: Tensor
 
@@ -36,22 +36,26 @@ class InversionCondition(Condition):
 class PairedInversionCondition(PairedTextCondition):
     """Vectors of a new word for both text encoders of Stable Diffusion XL, which are frozen.
 
-    The vectors begin as those of the tokens `start`, one for each encoder.
+    The vectors begin as those of the tokens `start`, for each encoder.
     """
 
-    def __init__(self, encoders: Sequence[CLIPTextModel], empty: Tensor, *, start: Sequence[int], count: int = 1) -> None:
+    def __init__(self, encoders: Sequence[CLIPTextModel], empty: Tensor, *, start: Sequence[Sequence[int]], count: int = 1) -> None:
         super().__init__([encoder.requires_grad_(False) for encoder in encoders], empty)
-        first = [
-            encoder.embeddings.token_embedding.weight[token].detach().float()
-            for encoder, token in zip(encoders, start, strict=True)
-        ]
-        self.vectors = nn.ParameterList(each.repeat(count, 1) for each in first)
+        self.vectors = nn.ParameterList(
+            _vectors_of(encoder, tokens, count) for encoder, tokens in zip(encoders, start, strict=True)
+        )
 
     def encode(self, index: int, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
         """What one of the encoders makes of tokens (B, L), of which its vocab_size + i is the i-th vector."""
         encoder = self.encoders[index]
         assert isinstance(encoder, CLIPTextModel)
         return encoder.encode(tokens, inserted=self.vectors[index])
+
+
+def _vectors_of(encoder: CLIPTextModel, tokens: Sequence[int], count: int) -> Tensor:
+    """`count` vectors (count, width): those of the tokens, of which the last is repeated."""
+    wanted = [tokens[min(index, len(tokens) - 1)] for index in range(count)]
+    return encoder.embeddings.token_embedding.weight[wanted].detach().float()
 
 
 def save_inversion(path: Path, vectors: Tensor | Sequence[Tensor]) -> None:
