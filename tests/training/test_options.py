@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -67,8 +69,8 @@ def test_options_reach_the_loop(name, models, monkeypatch):
 
 def test_options_that_are_not_given_are_those_of_the_node():
     how = loop.HowToTrain(steps=4, batch=2, learning_rate=0.1, seed=3, average=0.7, weight_decay=0.0)
-    for given in (None, TrainingOptions(), training_options()):
-        options = loop.HowToTrain(**{**vars(how), "given": given}).options()
+    for chosen in (None, TrainingOptions(), training_options()):
+        options = replace(how, options=chosen).library_options()
         assert (options.average, options.weight_decay, options.clip, options.schedule) == (0.7, 0.0, 1.0, "constant")
         assert (options.precision, options.accumulation, options.seed) == ("float32", 1, 3)
 
@@ -82,8 +84,8 @@ def test_options_are_part_of_the_key(tmp_path):
     def key(**options) -> str:
         workflow = Workflow()
         data = workflow.add("PictureWorld", **SMALL)
-        given = workflow.add("TrainingOptions", **options)
-        workflow.output("vae", workflow.add("TrainAutoencoder", name="vae", data=data, steps=1, options=given))
+        chosen = workflow.add("TrainingOptions", **options)
+        workflow.output("vae", workflow.add("TrainAutoencoder", name="vae", data=data, steps=1, options=chosen))
         with Engine(cache_dir=tmp_path / "cache") as engine:
             return engine.plan(workflow).keys["vae"]
 

@@ -50,7 +50,7 @@ def train_lora(
     network = own_unet(unet, run)
     targets = ATTENTION if layers == "attention" else _all_layers(network)
     lora = Lora(network, rank=rank, alpha=alpha, targets=targets, seed=seed)
-    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, given=options)
+    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, options=options)
     with run.work_folder() as folder:
         prepared = prepare(data.pictures, vae, text_encoder, network, run=run, folder=folder)
         task = DenoiserTask(
@@ -108,7 +108,7 @@ def train_textual_inversion(
     require_side(data.pictures, coder.config.factor)
     word = NewWord(readers, template, start, vectors, added_dim=network.config.added_dim)
     how = HowToTrain(
-        steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, weight_decay=0.0, given=options
+        steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, weight_decay=0.0, options=options
     )
     with run.work_folder() as folder:
         latents = latents_of(data.pictures, coder, folder)
@@ -152,7 +152,7 @@ def train_control_net(
     network = own_unet(unet, run)
     factor = vae.part.config.factor
     control = built(lambda: controlnet_of(network, factor), seed, run).requires_grad_(True)
-    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, given=options)
+    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, options=options)
     with run.work_folder() as folder:
         prepared = prepare(data.pictures, vae, text_encoder, network, run=run, folder=folder)
         task = ControlNetTask(

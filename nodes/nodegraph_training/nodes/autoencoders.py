@@ -62,7 +62,7 @@ def train_autoencoder(
     model = built(lambda: AutoencoderKL(config), seed, run)
     shown = pixels_of(pictures, range(min(8, len(pictures))))
     weights = ReconstructionWeights(squares=squares, bottleneck=divergence)
-    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, given=options)
+    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, options=options)
     with run.work_folder() as folder:
         examples = FromPixels(pictures, Cropped(crop, augment))
         trainer = train(AutoencoderTask(model, weights=weights, sampled=shown), examples, how, run=run, folder=folder)
@@ -98,7 +98,7 @@ def train_decoder(
     require_squares(pictures)
     require_side(pictures, model.config.factor)
     how = HowToTrain(
-        steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.998, weight_decay=0.0, given=options
+        steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.998, weight_decay=0.0, options=options
     )
     with run.work_folder() as folder:
         examples = FromPixels(pictures, lambda indices, pixels, generator: pixels.to(run.device))

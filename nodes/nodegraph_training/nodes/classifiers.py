@@ -52,7 +52,7 @@ def train_classifier(
         norm_groups=min(16, channels),
     )
     schedule, classifier = NoiseSchedule(), built(lambda: NoisyClassifier(config, len(names)), seed, run)
-    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, given=options)
+    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, options=options)
     with run.work_folder() as folder:
         latents = latents_of(pictures, coder, folder)
         task = ClassifierTask(classifier, objective_of(schedule, "simple"))

@@ -56,7 +56,7 @@ def train_denoiser(
         network, kind = built(lambda: UNet(config), seed, run), "sd1"
     else:
         network, noise_schedule, kind = own_unet(unet, run).requires_grad_(True), unet.part.noise_schedule, unet.part.kind
-    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, given=options)
+    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, options=options)
     with run.work_folder() as folder:
         prepared = prepare(data.pictures, vae, text_encoder, network, run=run, folder=folder)
         task = DenoiserTask(

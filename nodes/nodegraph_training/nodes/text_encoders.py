@@ -53,7 +53,7 @@ def train_clip(
     text_config = CLIPTextConfig(vocab_size=tokenizer.vocab_size, max_length=max_length, eos=tokenizer.eos, **sizes)
     image_config = CLIPVisionConfig(size=pictures.side, patch=patch, **sizes)
     text, image = built(lambda: (CLIPTextModel(text_config), CLIPVisionModel(image_config)), seed, run)
-    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, given=options)
+    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, options=options)
     with run.work_folder() as folder:
         trainer = train(CLIPTask(image, text), CaptionedPixels(pictures, tokenizer), how, run=run, folder=folder)
         with trainer.averaged(), torch.no_grad():
@@ -87,7 +87,7 @@ def train_text_encoder(
 
     examples = ReadPictures(data.pictures, run.device)
     reader = built(Reader, seed, run)
-    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.998, given=options)
+    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.998, options=options)
     with run.work_folder() as folder:
         trainer = train(ReadingTask(reader), examples, how, run=run, folder=folder)
         with trainer.averaged():

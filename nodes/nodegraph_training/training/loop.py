@@ -48,17 +48,17 @@ class HowToTrain:
     seed: int
     average: float = 0.999
     weight_decay: float = 0.01
-    given: TrainingOptions | None = None
+    options: TrainingOptions | None = None
 
     @property
     def continues(self) -> bool:
         """Whether each step is the same for any number of steps."""
-        return self.given is None or self.given.schedule == "constant"
+        return self.options is None or self.options.schedule == "constant"
 
-    def options(self) -> LibraryOptions:
+    def library_options(self) -> LibraryOptions:
         """The options of the library."""
-        given = {name: value for name, value in asdict(self.given or TrainingOptions()).items() if value is not None}
-        clip = self.given.clip if self.given else 1.0  # None is a choice here: gradients of any norm
+        chosen = {name: value for name, value in asdict(self.options or TrainingOptions()).items() if value is not None}
+        clip = self.options.clip if self.options else 1.0  # None is a choice here: gradients of any norm
         return LibraryOptions(
             steps=self.steps,
             batch=self.batch,
@@ -67,7 +67,7 @@ class HowToTrain:
             save_every=SAVE_EVERY,
             log_every=10,
             samples_every=SAMPLES_EVERY,
-            **{"average": self.average, "weight_decay": self.weight_decay, **given, "clip": clip},
+            **{"average": self.average, "weight_decay": self.weight_decay, **chosen, "clip": clip},
         )
 
 
@@ -76,13 +76,13 @@ def train(task: Task[Any], examples: Examples[Any], how: HowToTrain, *, run: Run
     with _same_environment():
         try:
             state = _state_folder(folder, how)
-            trainer = Trainer(task, examples, how.options(), folder=state)
+            trainer = Trainer(task, examples, how.library_options(), folder=state)
         except DamagedStateError:
             run.notice("its unfinished work was damaged, so it begins anew")
             state = folder / f"state-{how.steps}"
             for damaged in (folder / "state" / STATE, state / STATE):
                 damaged.unlink(missing_ok=True)
-            trainer = Trainer(task, examples, how.options(), folder=state)
+            trainer = Trainer(task, examples, how.library_options(), folder=state)
         try:
             trainer.run(on_progress=_Reporter(run, trainer))
         except Cancelled:
