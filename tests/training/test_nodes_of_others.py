@@ -51,8 +51,8 @@ def test_node_that_takes_a_unet_takes_opened_and_trained_ones(engine):
     unet = workflow.add("TrainDenoiser", name="unet", data=data, vae=vae, text_encoder=clip.text_encoder, steps=1, batch=2, **sizes)
     model = workflow.add("LoadModel", model="builtin:tiny")
     workflow.output("trained", unet)
-    for name, given in (("of_trained", unet), ("of_opened", model.unet)):
-        found = workflow.add("CountWeights", unet=given)
+    for name, first in (("of_trained", unet), ("of_opened", model.unet)):
+        found = workflow.add("CountWeights", unet=first)
         again = workflow.add("CountWeights", unet=found.unet)
         workflow.output(name, workflow.add("CountWeights", unet=again.changed).weights)
     result = engine.run(workflow)
