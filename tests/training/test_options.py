@@ -55,11 +55,11 @@ def test_options_reach_the_loop(name, models, monkeypatch):
     used: list[LibraryOptions] = []
     trainer = loop.Trainer
 
-    def kept(task, examples, options, **more):
+    def recorded(task, examples, options, **more):
         used.append(options)
         return trainer(task, examples, options, **more)
 
-    monkeypatch.setattr(loop, "Trainer", kept)
+    monkeypatch.setattr(loop, "Trainer", recorded)
     data = picture_world(classes="place", **SMALL)
     trained = CALLS[name](data, models, {"steps": 2, "batch": 2, "options": training_options(**OPTIONS)})
     assert {option: getattr(used[0], option) for option in OPTIONS} == OPTIONS
