@@ -49,7 +49,11 @@ def missing_files(converted: Converted, request: ImportRequest) -> Iterator[str]
 
 def _picture(text: str, request: ImportRequest) -> str | None:
     """The path of a picture from the folder that relative paths start from."""
-    places = (request.folder, request.folder / INPUT, *(folder.parent / INPUT for folder in _model_dirs()))
+    places = (
+        request.folder,
+        request.folder / INPUT,
+        *(place / INPUT for folder in _model_dirs() for place in (folder, folder.parent)),
+    )
     found = next((place / text for place in places if (place / text).is_file()), None)
     if found is None:
         return None

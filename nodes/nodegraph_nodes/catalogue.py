@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from nodegraph.plugin_api import did_you_mean, model_dirs
+from nodegraph.plugin_api import did_you_mean
+from nodegraph_nodes.model_folders import ModelFolder, model_folders
 
 Wanted = Literal["model", "unet", "vae", "text_encoder", "lora", "controlnet", "embedding"]
 
@@ -51,7 +52,7 @@ class CatalogueEntry:
 
 def catalogue() -> list[CatalogueEntry]:
     """Everything in the user's folders of models that could be loaded, by name. Raises SettingsError if the setting is wrong."""
-    entries = {entry.path: entry for folder in model_dirs() for entry in _entries(folder)}
+    entries = {entry.path: entry for folder in model_folders() for entry in _entries(folder)}
     return sorted(entries.values(), key=lambda entry: (entry.name.lower(), str(entry.path)))
 
 
@@ -61,7 +62,7 @@ def find_by_name(text: str, wanted: Wanted | None) -> Path | None:
     A name is that of a file or folder, with or without its suffix and its subfolders. Of several, those in ComfyUI's subfolder
     for what is `wanted` count. Raises ValueError if there is none of this name, or if there are several, which it lists.
     """
-    folders = model_dirs()
+    folders = model_folders()
     if not folders or not text.strip() or Path(text).is_absolute() or text.startswith((".", "~")) or "://" in text:
         return None
     entries = catalogue()
@@ -74,7 +75,7 @@ def find_by_name(text: str, wanted: Wanted | None) -> Path | None:
         paths = ", ".join(str(entry.path) for entry in found[:_SHOWN])
         raise ValueError(f"'{text}' is the name of {len(found)} files: {paths}. Write more of the path of one of them")
     close = _of_kind([entry for entry in entries if text.lower() in entry.name.lower()], wanted)
-    where = ", ".join(map(str, folders))
+    where = ", ".join(dict.fromkeys(str(folder.path) for folder in folders))
     if close:
         names = ", ".join(entry.name for entry in close[:_SHOWN]) + (", ..." if len(close) > _SHOWN else "")
         raise ValueError(f"there is no file '{text}', and no model of this name in {where}. Did you mean one of: {names}?")
@@ -97,8 +98,9 @@ def _of_kind(entries: list[CatalogueEntry], wanted: Wanted | None) -> list[Catal
     return exact or fitting or entries
 
 
-def _entries(folder: Path) -> Iterator[CatalogueEntry]:
+def _entries(of: ModelFolder) -> Iterator[CatalogueEntry]:
     """The files and folders of models below a folder. Links are followed, each folder once."""
+    folder = of.path
     seen: set[str] = set()
     count = 0
     for current, folders, files in os.walk(folder, followlinks=True):
@@ -111,15 +113,15 @@ def _entries(folder: Path) -> Iterator[CatalogueEntry]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if here != folder and not set(files).isdisjoint(_FOLDER_MARKS):
             folders.clear()
-            yield _entry(folder, here, here.name)
+            yield _entry(of, here, here.name)
             continue
         for name in files:
             count += 1
             if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield _entry(folder, here / name, Path(name).stem)
+                yield _entry(of, here / name, Path(name).stem)
 
 
-def _entry(folder: Path, path: Path, name: str) -> CatalogueEntry:
-    parent = path.relative_to(folder).parent
-    top = parent.parts[0].lower() if parent.parts else ""
+def _entry(of: ModelFolder, path: Path, name: str) -> CatalogueEntry:
+    parent = path.relative_to(of.path).parent
+    top = of.kind or (parent.parts[0].lower() if parent.parts else "")
     return CatalogueEntry((parent / name).as_posix(), path, _SUBFOLDERS.get(top))

@@ -173,7 +173,7 @@ def register_guidance(register: Callable[..., None]) -> None:
 
 @hookimpl
 def foreign_file(data: bytes) -> str | None:
-    from nodegraph_nodes.foreign_files import describe_foreign_file
+    from nodegraph_nodes.pictures.foreign_files import describe_foreign_file
 
     return describe_foreign_file(data)
 

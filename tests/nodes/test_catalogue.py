@@ -189,3 +189,48 @@ def test_names_are_not_in_keys(models, tmp_path, monkeypatch):
     changed = {name: tensor + 1 for name, tensor in small.our_vae().state_dict().items()}
     write(other / "vae/better.safetensors", changed)
     assert not is_known("better")
+
+
+EXTRA = """
+comfyui:
+    base_path: {base}
+    is_default: true
+    checkpoints: a1111/Stable-diffusion
+    loras: |
+        a1111/Lora
+        a1111/LyCORIS
+other:
+    vae: other_vae
+broken: 3
+"""
+
+
+def test_extra_model_paths_of_comfyui_are_read(tmp_path, monkeypatch):
+    comfyui, base = tmp_path / "ComfyUI", tmp_path / "elsewhere"
+    names = ("models/checkpoints/own.safetensors", "other_vae/v.safetensors")
+    paths = [comfyui / name for name in names]
+    paths += [
+        base / "a1111" / name for name in ("Stable-diffusion/sd/extra.safetensors", "Lora/l.safetensors", "LyCORIS/m.safetensors")
+    ]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
+    extra = comfyui / "extra_model_paths.yaml"
+    extra.write_text(EXTRA.format(base=base))
+    for setting in (comfyui, comfyui / "models"):
+        monkeypatch.setenv(MODELS_VARIABLE, str(setting))
+        found = {entry.path.name: entry.holds for entry in catalogue()}
+        assert found == {
+            "own.safetensors": "model",
+            "extra.safetensors": "model",
+            "l.safetensors": "lora",
+            "m.safetensors": "lora",
+            "v.safetensors": "vae",
+        }
+        assert find_by_name("sd/extra.safetensors", "model") == paths[2]
+    monkeypatch.setenv(MODELS_VARIABLE, str(extra))
+    assert "own.safetensors" not in {entry.path.name for entry in catalogue()}
+    for text in ("[", "- a", "a: [1, 2"):
+        extra.write_text(text)
+        with pytest.raises(SettingsError, match=r"extra_model_paths\.yaml"):
+            catalogue()

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from nodegraph_nodes.foreign_files import describe_foreign_file
+from nodegraph_nodes.pictures.foreign_files import describe_foreign_file
 
 
 def picture(**chunks):

@@ -53,9 +53,9 @@ def import_graph(
 ) -> None:
     """Write the graph of another program as a workflow.
 
-    GRAPH is a file of that program, or an output of it with its graph inside; 'nodegraph importers' lists the programs. A file that a
-    graph names and that is missing is a note here, and an error when the workflow runs. 'nodegraph run' and 'nodegraph check' take
-    such graphs directly, too.
+    GRAPH is a file of that program, or an output of it with its graph inside; 'nodegraph importers' lists the programs. A file that
+    a graph names and that is missing is a note here, and an error when the workflow runs. 'nodegraph run' and 'nodegraph check'
+    take such graphs directly, too.
     """
     from nodegraph.cli.exchange.readable import readable
     from nodegraph.graph.load import imported_from, largest_of

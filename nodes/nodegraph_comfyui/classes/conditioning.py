@@ -149,7 +149,7 @@ def _control_both(call: Call) -> tuple[Cond, Cond]:
 def _inpaint(call: Call) -> tuple[Cond, Cond, Latents]:
     vae, pixels, mask = (call.link(name) for name in ("vae", "pixels", "mask"))
     concat = Concat(type="ApplyInpaint", inputs=(("vae", vae), ("image", pixels), ("mask", mask)))
-    latent = call.add("VAEEncode", "encoded", vae=vae, image=pixels)
+    latent = call.add("VAEEncode", "encoded", vae=vae, image=pixels, fit="crop")
     first, second = (dataclasses.replace(call.get(name, Cond), concat=concat) for name in ("positive", "negative"))
     return first, second, Latents(link=latent, mask=mask if call.literal("noise_mask") else None)
 

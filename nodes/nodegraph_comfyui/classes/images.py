@@ -11,7 +11,7 @@ from nodegraph_comfyui.building.values import Value
 from nodegraph_comfyui.classes.node_class import NodeClass
 from nodegraph_comfyui.reading.graph import shown
 
-_METHODS: Final = {name: name for name in ("bilinear", "area", "bicubic")} | {"nearest-exact": "nearest"}
+_METHODS: Final = {name: name for name in ("bilinear", "area", "bicubic", "lanczos")} | {"nearest-exact": "nearest"}
 _CHANNELS: Final = {"alpha": "alpha", "red": "red", "green": "green", "blue": "blue"}
 _FOLDER: Final = re.compile(r"\s*\[(input|output|temp)\]\s*$")
 _DATES: Final = re.compile(r"%date(:[^%]*)?%")
@@ -58,10 +58,9 @@ def _scale(call: Call) -> Value:
     width, height = call.literal("width"), call.literal("height")
     if width == 0 and height == 0:
         return Value("IMAGE", call.link("image"))
-    if call.choice("crop", {"disabled": False, "center": True}) and width and height:
-        raise RefusedError("'crop' is 'center', which does not exist here")
-    size = {"width": call.setting("width") if width else None, "height": call.setting("height") if height else None}
-    return _resized(call, **size)
+    crop = call.choice("crop", {"disabled": None, "center": True}) if width and height else None
+    size: dict[str, Any] = {"width": call.setting("width") if width else None, "height": call.setting("height") if height else None}
+    return _resized(call, **size, crop=crop)
 
 
 def _scale_by(call: Call) -> Value:
@@ -70,7 +69,29 @@ def _scale_by(call: Call) -> Value:
 
 def _resized(call: Call, **size: Any) -> Value:
     method = call.choice("upscale_method", _METHODS)
+    if method in ("bilinear", "bicubic"):
+        size["antialias"] = False
     return Value("IMAGE", call.add("Resize", "resized", image=call.link("image"), method=method, **size))
+
+
+def _scale_to_megapixels(call: Call) -> Value:
+    return _resized(call, megapixels=call["megapixels"])
+
+
+def _pad(call: Call) -> tuple[Value, Value]:
+    margins = {name: call[name] for name in ("left", "top", "right", "bottom")}
+    padded = call.add("Pad", "padded", image=call.link("image"), **margins, feather=call["feathering"])
+    return Value("IMAGE", Ref(padded.step, "image")), Value("MASK", Ref(padded.step, "mask"))
+
+
+def _canny(call: Call) -> Value:
+    return Value(
+        "IMAGE", call.add("Canny", "edges", image=call.link("image"), low=call["low_threshold"], high=call["high_threshold"])
+    )
+
+
+def _repeat(call: Call) -> Value:
+    return Value("IMAGE", call.add("RepeatImage", "repeated", image=call.link("image"), times=call["amount"]))
 
 
 def _take(call: Call) -> Value:
@@ -162,8 +183,8 @@ CLASSES: Final = (
         outputs=("IMAGE",),
         convert=_scale,
         here=("Resize",),
-        renamed="upscale_method: `method`",
-        differs="no lanczos and no crop",
+        renamed="upscale_method: `method`; crop center: `crop: true`",
+        differs="nearest-exact is `nearest`. For bilinear and bicubic write `antialias: false`",
     ),
     NodeClass(
         name="ImageScaleBy",
@@ -173,7 +194,42 @@ CLASSES: Final = (
         convert=_scale_by,
         here=("Resize",),
         renamed="upscale_method: `method`; scale_by: `scale`",
-        differs="no lanczos",
+    ),
+    NodeClass(
+        name="ImageScaleToTotalPixels",
+        title="Scale Image to Total Pixels",
+        inputs="image:IMAGE upscale_method:COMBO=nearest-exact megapixels:FLOAT=1.0",
+        outputs=("IMAGE",),
+        convert=_scale_to_megapixels,
+        here=("Resize",),
+        renamed="upscale_method: `method`; `megapixels`",
+    ),
+    NodeClass(
+        name="ImagePadForOutpaint",
+        title="Pad Image for Outpainting",
+        inputs="image:IMAGE left:INT=0 top:INT=0 right:INT=0 bottom:INT=0 feathering:INT=40",
+        outputs=("IMAGE", "MASK"),
+        convert=_pad,
+        here=("Pad",),
+        renamed="`left`, `top`, `right`, `bottom`; feathering: `feather`",
+    ),
+    NodeClass(
+        name="Canny",
+        title="Canny",
+        inputs="image:IMAGE low_threshold:FLOAT=0.4 high_threshold:FLOAT=0.8",
+        outputs=("IMAGE",),
+        convert=_canny,
+        here=("Canny",),
+        renamed="low_threshold, high_threshold: `low`, `high`",
+    ),
+    NodeClass(
+        name="RepeatImageBatch",
+        title="RepeatImageBatch",
+        inputs="image:IMAGE amount:INT=1",
+        outputs=("IMAGE",),
+        convert=_repeat,
+        here=("RepeatImage",),
+        renamed="amount: `times`",
     ),
     NodeClass(
         name="ImageFromBatch",

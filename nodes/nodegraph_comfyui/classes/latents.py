@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, Final
 
 from nodegraph_comfyui.building.call import Call, RefusedError
+from nodegraph_comfyui.building.steps import Ref
 from nodegraph_comfyui.building.values import Latents, Value
 from nodegraph_comfyui.classes.node_class import NodeClass
 
@@ -26,7 +27,14 @@ def _decode(call: Call) -> Value:
 
 
 def _encode(call: Call) -> Latents:
-    return Latents(link=call.add("VAEEncode", "encoded", vae=call.link("vae"), image=call.link("pixels")))
+    return Latents(link=call.add("VAEEncode", "encoded", vae=call.link("vae"), image=call.link("pixels"), fit="crop"))
+
+
+def _encode_to_inpaint(call: Call) -> Latents:
+    vae, grow = call.link("vae"), call["grow_mask_by"]
+    hidden = call.add("HideMasked", "_hidden", image=call.link("pixels"), mask=call.link("mask"), grow=grow, multiple=8)
+    encoded = call.add("VAEEncode", "encoded", vae=vae, image=Ref(hidden.step, "image"), fit="crop")
+    return Latents(link=encoded, mask=Ref(hidden.step, "mask"))
 
 
 def _noise_mask(call: Call) -> Latents:
@@ -37,10 +45,9 @@ def _upscale(call: Call) -> Latents:
     width, height = call.literal("width"), call.literal("height")
     if width == 0 and height == 0:
         return call.get("samples", Latents)
-    if call.choice("crop", {"disabled": False, "center": True}) and width and height:
-        raise RefusedError("'crop' is 'center', which does not exist here for latents: crop the picture instead")
-    size = {"width": call.setting("width") if width else None, "height": call.setting("height") if height else None}
-    return _resized(call, **size)
+    crop = call.choice("crop", {"disabled": None, "center": True}) if width and height else None
+    size: dict[str, Any] = {"width": call.setting("width") if width else None, "height": call.setting("height") if height else None}
+    return _resized(call, **size, crop=crop)
 
 
 def _upscale_by(call: Call) -> Latents:
@@ -51,6 +58,45 @@ def _resized(call: Call, **size: Any) -> Latents:
     latents = call.get("samples", Latents)
     method = call.choice("upscale_method", _METHODS)
     return dataclasses.replace(latents, link=call.add("ResizeLatent", "resized", latent=latents.link, method=method, **size))
+
+
+def _composite(call: Call) -> Latents:
+    below, above = call.get("samples_to", Latents), call.get("samples_from", Latents)
+    place = {name: call[name] for name in ("x", "y", "feather")}
+    return dataclasses.replace(
+        below, link=call.add("CompositeLatent", "composite", latent=above.link, original=below.link, **place)
+    )
+
+
+def _composite_masked(call: Call) -> Latents:
+    below, above = call.get("destination", Latents), call.get("source", Latents)
+    if call.literal("resize_source"):
+        raise RefusedError("'resize_source' is on, which does not exist here: resize the source before in ComfyUI")
+    mask = call.link("mask") if call.has("mask") else None
+    place = {name: call[name] for name in ("x", "y")}
+    link = call.add("CompositeLatent", "composite", latent=above.link, original=below.link, mask=mask, **place)
+    return dataclasses.replace(below, link=link)
+
+
+def _repeat(call: Call) -> Latents:
+    latents = call.get("samples", Latents)
+    return dataclasses.replace(latents, link=call.add("RepeatLatent", "repeated", latent=latents.link, times=call["amount"]))
+
+
+def _take(call: Call) -> Latents:
+    latents = call.get("samples", Latents)
+    taken = call.add("FromBatch", "taken", latent=latents.link, index=call["batch_index"], count=call["length"])
+    return dataclasses.replace(latents, link=taken)
+
+
+def _join(call: Call) -> Latents:
+    first, second = call.get("samples1", Latents), call.get("samples2", Latents)
+    return dataclasses.replace(first, link=call.add("JoinLatents", "joined", latents=[first.link, second.link]))
+
+
+def _same_noise(call: Call) -> Latents:
+    latents, noise = call.get("samples", Latents), call.choice("seed_behavior", {"fixed": "same", "random": "different"})
+    return dataclasses.replace(latents, link=call.add("BatchNoise", "batch", latent=latents.link, noise=noise))
 
 
 CLASSES: Final = (
@@ -85,7 +131,17 @@ CLASSES: Final = (
         convert=_encode,
         here=("VAEEncode",),
         renamed="pixels: `image`",
-        differs="sides that are not multiples of 8 are padded, not cropped",
+        differs="sides that are not multiples of 8 are padded; `fit: crop` crops them, as ComfyUI does",
+    ),
+    NodeClass(
+        name="VAEEncodeForInpaint",
+        title="VAE Encode (for Inpainting)",
+        inputs="pixels:IMAGE vae:VAE mask:MASK grow_mask_by:INT=6",
+        outputs=("LATENT",),
+        convert=_encode_to_inpaint,
+        here=("HideMasked", "VAEEncode", "Sampler"),
+        renamed="pixels: `image`; grow_mask_by: `grow` of `HideMasked`; mask: `mask` of `Sampler`",
+        differs="`HideMasked` makes the picture and the mask for these; `multiple: 8` crops both, as ComfyUI does",
     ),
     NodeClass(
         name="SetLatentNoiseMask",
@@ -104,10 +160,10 @@ CLASSES: Final = (
         outputs=("LATENT",),
         convert=_upscale,
         here=("ResizeLatent",),
-        renamed="upscale_method: `method`",
+        renamed="upscale_method: `method`; crop center: `crop: true`",
         differs=(
-            "the same five methods; `width` and `height` in pixels; no crop. `Resize` between `VAEDecode` and `VAEEncode` resizes "
-            "the picture instead"
+            "the same five methods; nearest-exact is `nearest`; `width` and `height` in pixels. `Resize` between `VAEDecode` and "
+            "`VAEEncode` resizes the picture instead"
         ),
     ),
     NodeClass(
@@ -118,5 +174,63 @@ CLASSES: Final = (
         convert=_upscale_by,
         here=("ResizeLatent",),
         renamed="upscale_method: `method`; scale_by: `scale`",
+    ),
+    NodeClass(
+        name="LatentComposite",
+        title="Latent Composite",
+        inputs="samples_to:LATENT samples_from:LATENT x:INT=0 y:INT=0 feather:INT=0",
+        outputs=("LATENT",),
+        convert=_composite,
+        here=("CompositeLatent",),
+        renamed="samples_to: `original`; samples_from: `latent`; `x`, `y`, `feather`",
+        differs="x and y from 0",
+    ),
+    NodeClass(
+        name="LatentCompositeMasked",
+        title="LatentCompositeMasked",
+        inputs="destination:LATENT source:LATENT x:INT=0 y:INT=0 resize_source:BOOLEAN=false mask:MASK?",
+        outputs=("LATENT",),
+        convert=_composite_masked,
+        here=("CompositeLatent",),
+        renamed="destination: `original`; source: `latent`; `x`, `y`, `mask`",
+        differs="x and y from 0; resize_source: `ResizeLatent`",
+    ),
+    NodeClass(
+        name="RepeatLatentBatch",
+        title="Repeat Latent Batch",
+        inputs="samples:LATENT amount:INT=1",
+        outputs=("LATENT",),
+        convert=_repeat,
+        here=("RepeatLatent",),
+        renamed="amount: `times`",
+    ),
+    NodeClass(
+        name="LatentFromBatch",
+        title="Latent From Batch",
+        inputs="samples:LATENT batch_index:INT=0 length:INT=1",
+        outputs=("LATENT",),
+        convert=_take,
+        here=("FromBatch",),
+        renamed="samples: `latent`; batch_index: `index`; length: `count`",
+        differs="too large a number is an error. `Noise` for them is that of the batch, as in ComfyUI",
+    ),
+    NodeClass(
+        name="LatentBatch",
+        title="LatentBatch",
+        inputs="samples1:LATENT samples2:LATENT",
+        outputs=("LATENT",),
+        convert=_join,
+        here=("JoinLatents",),
+        renamed="samples1, samples2: `latents: [$a, $b]`",
+        differs="any number of them",
+    ),
+    NodeClass(
+        name="LatentBatchSeedBehavior",
+        title="LatentBatchSeedBehavior",
+        inputs="samples:LATENT seed_behavior:COMBO=fixed",
+        outputs=("LATENT",),
+        convert=_same_noise,
+        here=("BatchNoise",),
+        renamed="seed_behavior fixed, random: `noise: same`, `noise: different`",
     ),
 )

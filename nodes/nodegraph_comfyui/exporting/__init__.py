@@ -1,0 +1,1 @@
+"""Writes workflows as ComfyUI graphs."""

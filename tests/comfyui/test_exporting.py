@@ -1,0 +1,151 @@
+"""What was imported is exported as a graph that gives the same keys, and what ComfyUI cannot express is named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+
+from nodegraph import Workflow
+from nodegraph.errors import WorkflowError
+from nodegraph.plugin_api import ExportRequest, Link
+from nodegraph.run.lock.facts import plain_nodes
+from nodegraph_comfyui.exporting.exporter import export_comfyui, prefix_of
+from tests.comfyui.test_importing import BY_HAND
+from tests.support.comfy_graphs import changed, node, txt2img
+
+
+def exported(engine, workflow, form="api"):
+    graph = engine.check(workflow)
+    outputs = {name: (Link(found.link.node, found.link.port), found.save) for name, found in graph.outputs.items()}
+    return export_comfyui(ExportRequest(name="x", nodes=plain_nodes(graph), outputs=outputs, form=form))
+
+
+@pytest.fixture(autouse=True)
+def start(tmp_path):
+    """A picture with a transparent part, in the folder of the graph."""
+    picture = Image.new("RGBA", (64, 64), "red")
+    picture.paste((0, 0, 0, 0), (16, 16, 40, 40))
+    (tmp_path / "input").mkdir()
+    picture.save(tmp_path / "input/start.png")
+
+
+def advanced():
+    fields = {"cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "noise_seed": 8, "steps": 4, "model": ["4", 0]}
+    fields |= {"positive": ["6", 0], "negative": ["7", 0]}
+    first = {"add_noise": "enable", "start_at_step": 0, "end_at_step": 2, "return_with_leftover_noise": "enable"}
+    second = {"add_noise": "disable", "start_at_step": 1, "end_at_step": 3, "return_with_leftover_noise": "disable"}
+    graph = txt2img() | {"3": node("KSamplerAdvanced", **fields, **first, latent_image=["5", 0])}
+    graph["13"] = node("KSamplerAdvanced", **fields, **second, latent_image=["3", 0])
+    return changed(graph, "8", samples=["13", 0])
+
+
+def with_picture(latent, **more):
+    """Image to image; `latent` is how the latent is made of the picture."""
+    graph = changed(txt2img(), "3", latent_image=["21", 0], denoise=0.5)
+    return graph | {"20": node("LoadImage", image="start.png"), "21": latent, **more}
+
+
+def basic_custom(kind, **values):
+    graph = txt2img()
+    fields = {"noise_seed": 8, "cfg": 3.0, "add_noise": True, "model": ["4", 0], "positive": ["6", 0], "negative": ["7", 0]}
+    graph["3"] = node("SamplerCustom", **fields, sampler=["40", 0], sigmas=["41", 0], latent_image=["5", 0])
+    return graph | {"40": node("KSamplerSelect", sampler_name="euler_ancestral"), "41": node(kind, **values, model=["4", 0])}
+
+
+GRAPHS = {
+    "txt2img": txt2img(),
+    "batch": changed(txt2img(), "5", batch_size=2),
+    "strength": txt2img(denoise=0.5),
+    "layer": changed(txt2img(), "6", clip=["30", 0]) | {"30": node("CLIPSetLastLayer", stop_at_clip_layer=-2, clip=["4", 1])},
+    "areas": changed(txt2img(), "3", positive=["32", 0])
+    | {
+        "31": node("ConditioningSetArea", conditioning=["6", 0], width=32, height=64, x=0, y=0, strength=0.7),
+        "32": node("ConditioningCombine", conditioning_1=["31", 0], conditioning_2=["7", 0]),
+    },
+    "zero": changed(txt2img(), "3", negative=["31", 0]) | {"31": node("ConditioningZeroOut", conditioning=["6", 0])},
+    "two parts": advanced(),
+    "picture": with_picture(node("VAEEncode", pixels=["20", 0], vae=["4", 2])),
+    "mask": with_picture(
+        node("SetLatentNoiseMask", samples=["22", 0], mask=["20", 1]), **{"22": node("VAEEncode", pixels=["20", 0], vae=["4", 2])}
+    ),
+    "inpaint": with_picture(node("VAEEncodeForInpaint", pixels=["20", 0], vae=["4", 2], mask=["20", 1], grow_mask_by=4)),
+    "outpaint": with_picture(
+        node("VAEEncodeForInpaint", pixels=["22", 0], vae=["4", 2], mask=["22", 1], grow_mask_by=8),
+        **{"22": node("ImagePadForOutpaint", image=["20", 0], left=8, top=0, right=16, bottom=0, feathering=4)},
+    ),
+    "resized": with_picture(
+        node("LatentUpscale", samples=["22", 0], upscale_method="bislerp", width=96, height=96, crop="disabled"),
+        **{
+            "22": node("VAEEncode", pixels=["23", 0], vae=["4", 2]),
+            "23": node("ImageScale", image=["20", 0], upscale_method="bilinear", width=32, height=48, crop="center"),
+        },
+    ),
+    "batches": changed(txt2img(), "3", latent_image=["22", 0])
+    | {
+        "21": node("RepeatLatentBatch", samples=["5", 0], amount=3),
+        "22": node("LatentFromBatch", samples=["21", 0], batch_index=1, length=1),
+    },
+    "guidance": changed(txt2img(), "3", model=["30", 0]) | {"30": node("RescaleCFG", model=["4", 0], multiplier=0.4)},
+    "custom": basic_custom("BasicScheduler", scheduler="karras", steps=3, denoise=1.0),
+    "turbo": basic_custom("SDTurboScheduler", steps=1, denoise=1.0),
+}
+
+
+@pytest.mark.parametrize("form", ["api", "editor"])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_export_and_import_give_the_same_keys(engine, imported, keys, name, form):
+    found = exported(engine, imported(GRAPHS[name]).workflow, form)
+    assert found.notes == ()
+    assert keys(json.loads(found.text)) == keys(GRAPHS[name])
+
+
+def test_editor_places_nodes_beside_each_other(engine, imported):
+    graph = json.loads(exported(engine, imported(txt2img()).workflow, "editor").text)
+    places = {part["type"]: part["pos"] for part in graph["nodes"] if part["type"] != "CLIPTextEncode"}
+    assert places["CheckpointLoaderSimple"][0] < places["KSampler"][0] < places["VAEDecode"][0] < places["SaveImage"][0]
+    boxes = [(*part["pos"], part["size"][0], part["size"][1]) for part in graph["nodes"]]
+    for k, (x, y, width, height) in enumerate(boxes):
+        for other_x, other_y, other_width, other_height in boxes[k + 1 :]:
+            assert x + width <= other_x or other_x + other_width <= x or y + height <= other_y or other_y + other_height <= y
+    for link, source, slot, *_ in graph["links"]:
+        outputs = next(part for part in graph["nodes"] if part["id"] == source)["outputs"]
+        assert link in outputs[slot]["links"]
+
+
+def test_what_comfyui_cannot_express_is_named(engine):
+    text = BY_HAND.replace("image: {from: $image, save: x.png}", "image: {from: $sheet}").replace(
+        "outputs:", "  sheet: {use: Grid, images: [$image]}\n  text: {use: TextTemplate, text: x}\noutputs:"
+    )
+    with pytest.raises(WorkflowError) as caught:
+        exported(engine, Workflow.parse(text))
+    assert "node 'sheet': ComfyUI has no counterpart of Grid" in str(caught.value)
+    with pytest.raises(WorkflowError, match="'syntax' is 'a1111'"):
+        exported(engine, Workflow.parse(BY_HAND.replace("text: a red house", "text: a red house, syntax: a1111")))
+    with pytest.raises(WorkflowError, match="output 'image' is a latent"):
+        exported(engine, Workflow.parse(BY_HAND.replace("{from: $image, save: x.png}", "{from: $sampled, save: x.safetensors}")))
+    with pytest.raises(WorkflowError, match="no form 'xml'"):
+        exported(engine, Workflow.parse(BY_HAND), "xml")
+
+
+def test_what_differs_in_comfyui_is_noted(engine):
+    found = exported(engine, Workflow.parse(BY_HAND.replace("step_noise: comfyui", "steps: 2").replace("    steps: 2\n", "", 1)))
+    assert "ComfyUI draws noise in its own way" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize(
+    ("save", "prefix"),
+    [("x.png", "x"), ("a/{seed}-{date}.png", "a/-%date:yyyy-MM-dd%"), ("{workflow}.png", "ComfyUI"), ("{{x}}.webp", "{x}")],
+)
+def test_names_of_files(save, prefix):
+    assert prefix_of(save) == prefix
+
+
+def test_pictures_carry_the_graph(engine, imported, tmp_path, keys):
+    graph = changed(changed(txt2img(), "3", steps=1), "5", width=16, height=16)
+    result = engine.run(imported(graph).workflow, out=tmp_path)
+    data = result.outputs["image"][0].read_bytes()
+    with Image.open(result.outputs["image"][0]) as picture:
+        assert keys(json.loads(picture.text["prompt"])) == keys(graph)
+    assert b"nodegraph" in data
