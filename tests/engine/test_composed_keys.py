@@ -112,10 +112,25 @@ nodes:
 outputs: {sum: {from: $again}}
 """
 
+HALVES = """
+nodegraph: 1
+params: {text: ab}
+nodes:
+  halves: {use: Split, text: $params.text}
+  doubled: {use: Repeat, text: $halves.right}
+outputs: {left: {from: $halves.left}, doubled: {from: $doubled}}
+"""
+
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(pairs=st.lists(st.tuples(FLOATS, FLOATS), max_size=4), start=FLOATS, times=st.integers(1, 4))
-def test_expansion_means_what_a_hand_written_graph_means(engine, pairs, start, times):
+@given(
+    pairs=st.lists(st.tuples(FLOATS, FLOATS), max_size=4),
+    start=FLOATS,
+    times=st.integers(1, 4),
+    cases=st.permutations([("chosen", "$repeated.sum"), ("other", "$total"), ("literal", 3.0)]),
+    words=st.lists(st.sampled_from(["", "ab", "abcd"]), max_size=3),
+)
+def test_expansion_means_what_a_hand_written_graph_means(engine, pairs, start, times, cases, words):
     lists = {"a": [a for a, _ in pairs], "b": [b for _, b in pairs]}
     composed = {
         "params": {"bs": {"type": "list[float]", "default": lists["b"]}},
@@ -124,9 +139,12 @@ def test_expansion_means_what_a_hand_written_graph_means(engine, pairs, start, t
             "sums": {"use": "./parts.yaml", "each": {"a": lists["a"], "b": "$params.bs"}},
             "more": {"use": "Plus", "b": start, "each": {"a": "$sums.sum"}},
             "totals": {"use": "Total", "each": {"values": [lists["a"], "$more"]}},
-            "chosen": {"use": "Switch", "on": times, "cases": {str(times): "$repeated.sum", "other": "$total"}},
+            "chosen": {"use": "Switch", "on": "chosen", "cases": dict(cases)},
             "repeated": {"use": "./parts.yaml", "a": start, "b": 2, "repeat": {"times": times, "carry": {"a": "sum"}}},
             "end": {"use": "Plus", "a": "$chosen"},
+            "cut": {"use": "./halves.yaml", "each": {"text": words}},
+            "lefts": {"use": "Repeat", "each": {"text": "$cut.left"}},
+            "default": {"use": "./halves.yaml"},
         },
     }
     by_hand: dict[str, Any] = {}
@@ -142,8 +160,13 @@ def test_expansion_means_what_a_hand_written_graph_means(engine, pairs, start, t
         by_hand[f"repeated_{i}_plus"] = {"use": "Plus", "a": before, "b": 2}
         by_hand[f"repeated_{i}_again"] = {"use": "Plus", "a": f"$repeated_{i}_plus", "b": 3}
     by_hand["end"] = {"use": "Plus", "a": f"$repeated_{times - 1}_again"}
+    for name, word in [*((f"cut_{i}", word) for i, word in enumerate(words)), ("default", "ab")]:
+        by_hand[f"{name}_halves"] = {"use": "Split", "text": word}
+        by_hand[f"{name}_doubled"] = {"use": "Repeat", "text": f"${name}_halves.right"}
+    by_hand |= {f"lefts_{i}": {"use": "Repeat", "text": f"$cut_{i}_halves.left"} for i in range(len(words))}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "parts.yaml").write_text(PARTS)
+        (Path(folder) / "halves.yaml").write_text(HALVES)
         found = static_keys(engine, _parsed(composed, Path(folder)))
     expected = static_keys(engine, _parsed({"nodes": by_hand}))
     assert {name.replace("[", "_").replace("]", "").replace("/", "_"): key for name, key in found.items()} == expected
