@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.keys import KeyMaker, Keys
-from nodegraph.cache.store.store import Store
+from nodegraph.cache.store.opening import open_store
 from nodegraph.errors import NodegraphError, Problem, WorkflowError
 from nodegraph.files import file_states
 from nodegraph.gc_pause import gc_paused
@@ -44,7 +44,7 @@ from nodegraph.run.tasks.task import CancelFlag, RunContext
 from nodegraph.run.workers.dispatcher import Staff
 from nodegraph.run.workers.jobs import Jobs
 from nodegraph.run.workers.threads import ThreadWorkers
-from nodegraph.settings import load_model_memory, load_settings, load_verify_share
+from nodegraph.settings import load_model_memory, load_remote, load_settings, load_verify_share
 from nodegraph.workflow.handles import Handle
 from nodegraph.workflow.workflow import Workflow
 
@@ -73,6 +73,8 @@ class Engine:
     Plugins come from entry points, from `plugin_dirs` and from NODEGRAPH_PLUGIN_DIR, unless `plugins` is given. `on_event` receives
     the events of every run (see `nodegraph.run.events`), in the threads in which they happen. `model_memory` is how much memory
     loaded models may occupy between nodes and runs, as bytes or text; by default NODEGRAPH_MODEL_MEMORY, or half of the machine's.
+    `cache_remote` is the address of a store that several machines share, such as "s3://bucket/prefix", or "none"; by default
+    NODEGRAPH_CACHE_REMOTE, or none.
 
     Runs that go on at the same time share models and results. A node that several of them need runs once. One numeric node runs
     at a time.
@@ -88,6 +90,7 @@ class Engine:
         plugins: Plugins | None = None,
         cache_size: int | str | None = None,
         model_memory: int | str | None = None,
+        cache_remote: str | None = None,
     ) -> None:
         settings = None if cache_dir is None else load_settings(None if isinstance(cache_dir, _Default) else cache_dir, cache_size)
         self.cache_dir = None if settings is None else settings.cache_dir
@@ -97,13 +100,14 @@ class Engine:
         check_names(self.plugins.backend, self.device, self.dtype)
         self._on_event = on_event
         self._settings, self._model_memory = settings, load_model_memory(model_memory)
+        self._remote = None if settings is None else load_remote(cache_remote, "cache_remote")
         self._set_up()
         _engines.add(self)
 
     def _set_up(self) -> None:
         """Make what the runs share."""
         settings = self._settings
-        store = None if settings is None else Store(settings.cache_dir, warn=self._warn, limit=settings.cache_size)
+        store = None if settings is None else open_store(settings, self._remote, warn=self._warn)
         self._files = FileDigests(self._within("files.jsonl"))
         self.cache = Cache(self.plugins.codecs, store, version=self.plugins.backend.version, files=self._files)
         self._models = ModelMemory(self.plugins.backend, self._model_memory)
@@ -270,12 +274,22 @@ class Engine:
         with self._runs.sequence(cancel):
             yield cancel
 
+    def finish_uploads(self, show: Callable[[int], None] = lambda left: None) -> None:
+        """Wait until the results of runs are in the shared store, or it has refused them; nothing without one.
+
+        They are written in the background, and a process waits for it before it ends. `show` is called about once a second with
+        how many are left.
+        """
+        if self.cache.store is not None:
+            self.cache.store.flush(show)
+
     def close(self) -> None:
         """Cancel the runs that go on, wait until they have ended, and free models and results in memory.
 
-        Afterwards `run` and `start` raise RuntimeError.
+        If there is a shared store, the results are in it then. Afterwards `run` and `start` raise RuntimeError.
         """
         self._runs.close()
+        self.finish_uploads()
         self._models.clear()
         self.cache.free()
 

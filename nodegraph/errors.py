@@ -22,6 +22,7 @@
     ├── FileNameError                     the `save` of an output cannot be a file below the output folder
     ├── NoCanonicalFormError              a value cannot be part of a cache key
     ├── LostResultError                   a stored result is gone, or its content has changed
+    ├── ObjectsError                      the shared store did not answer, or refused
     ├── StaleRecordError                  another version of nodegraph stored a result in another format
     ├── WriterError                       what writes a file of the cache has failed, and not the disk
     ├── TemporaryFolderError              the folder for temporary files cannot be written

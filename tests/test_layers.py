@@ -13,9 +13,12 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph.cache": "dependencies file_digests key_text keys least_recently_used store anonymous_files snapshots results cache",
     "nodegraph.cache.store": (
-        "layout locks work lock_holder journal records index maintenance index_queries safe_io blobs usage store"
+        "layout locks work lock_holder journal records index maintenance index_queries safe_io blobs usage store remote opening"
     ),
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
+    "nodegraph.cache.store.remote": (
+        "names seals objects health uploads claims sending remote_store tiered_store contents care transfer"
+    ),
     "nodegraph.cli": (
         "failures help plugin_options completion options previews inline viewer counter progress sweep_progress running "
         "run_options tables plugins group storage workflows exchange projects"
@@ -24,7 +27,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.inline": "protocol question outputs",
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.projects": "checks config doctor init stubs",
-    "nodegraph.cli.storage": "cache runs",
+    "nodegraph.cli.storage": "facts shared_store cache runs",
     "nodegraph.cli.workflows": "made notes resolved check diff examples explain lock run show verify sweep watch",
     "nodegraph.graph": (
         "graph suggest overrides expansion params read_files inputs param_types order origins composed node_checks build "
@@ -52,7 +55,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.run.outputs": "names same_file own_files whole writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "stall protocol jobs dispatcher threads",
-    "nodegraph.settings": "names sizes files values",
+    "nodegraph.settings": "names remote sizes files values",
     "nodegraph.sweeps": "axes points sheets table result locked run",
     "nodegraph.workflow": (
         "definitions diagram scalars text_file yaml_tree dump patch document presets subworkflows handles "

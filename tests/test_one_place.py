@@ -13,6 +13,7 @@ CLASSES = {"str", "int", "float", "bool", "list", "tuple", "dict", "Path"}
 
 JSON = {
     "nodegraph/cache/file_digests.py": "lines of a memo",
+    "nodegraph/cache/store/remote/claims.py": "claims and leases",
     "nodegraph/cache/store/work.py": "notes of unfinished work",
     "nodegraph/cli/plugins/schema.py": "a JSON Schema",
     "nodegraph/cli/running.py": "--json",
@@ -21,9 +22,11 @@ JSON = {
     "nodegraph/cli/projects/init.py": "--json",
     "nodegraph/cli/projects/stubs.py": "--json",
     "nodegraph/cli/storage/cache.py": "--json",
+    "nodegraph/cli/storage/facts.py": "--json",
     "nodegraph/cli/storage/runs.py": "--json",
     "nodegraph/cli/exchange/export_graph.py": "--json",
     "nodegraph/cli/exchange/import_graph.py": "--json",
+    "nodegraph/cli/storage/shared_store.py": "--json",
     "nodegraph/cli/group.py": "--json",
     "nodegraph/cli/plugins/nodes.py": "--json",
     "nodegraph/cli/plugins/plugins.py": "--json",

@@ -98,12 +98,51 @@ class Cache:
         if self.store is not None and self.store.alias(static) != alias:
             self.store.put_alias(static, Alias(content, depends))
 
-    def lookup(self, key: str, ports: Collection[str]) -> CachedResult | None:
-        """The result of `key` if all of `ports` can be loaded, else None. Counts as a use."""
+    @property
+    def has_shared_store(self) -> bool:
+        """Whether values may have to be fetched before they are read."""
+        return self.store is not None and self.store.has_shared_store
+
+    def lookup(self, key: str, ports: Collection[str], *, fetch: bool = True) -> CachedResult | None:
+        """The result of `key` if all of `ports` can be loaded, else None. Counts as a use.
+
+        With a shared store, the values of `ports` are brought into the cache directory; without `fetch`, they may fail to come.
+        """
         result = self.peek(key, ports)
         if result is not None and result.stored and self.store is not None:
+            if fetch and not self.fetch({key: ports}):
+                return None
             self.store.touch(key)
         return result
+
+    def fetch(self, wanted: Mapping[str, Collection[str]]) -> bool:
+        """Bring the values of these ports of results, by key, into the cache directory. Returns False if one cannot be had.
+
+        `lookup` then no longer finds this result. Does nothing without a shared store.
+        """
+        if self.store is None or not self.store.has_shared_store:
+            return True
+        blobs = {key: self._blobs_of(key, ports) for key, ports in wanted.items()}
+        missing = self.store.fetch({blob for needed in blobs.values() for blob in needed})
+        lost = [key for key, needed in blobs.items() if not needed.isdisjoint(missing)]
+        self._unreadable.update(lost)
+        return not lost
+
+    def _blobs_of(self, key: str, ports: Iterable[str]) -> set[str]:
+        """The blobs that hold these values, if they are stored, and the items of lists."""
+        record = self.store.record(key) if self.store is not None else None
+        if record is None:
+            return set()
+        found, pending = set(), list(ports)
+        while pending:
+            port = pending.pop()
+            stored = record.outputs.get(port)
+            if stored is None:
+                pending += [list_port(port)] if is_item(port) else []
+            else:
+                found.add(stored.blob)
+                pending += _items_at(record, port)
+        return found
 
     def peek(self, key: str, ports: Collection[str] = ()) -> CachedResult | None:
         """The result of `key` if all of `ports` can be loaded, else None. Does not count as a use."""

@@ -73,6 +73,41 @@ cache_size_option: Option = click.option(
     metavar="SIZE",
     help='Keep at most this much in the cache, such as "50 GB" or "unlimited".',
 )
+
+
+def _use_remote(ctx: click.Context, param: click.Parameter, url: str | None) -> None:
+    """Until the command ends, this shared store counts."""
+    from nodegraph.settings import REMOTE_VARIABLE, load_remote
+
+    if url is not None:
+        load_remote(url)  # raises SettingsError
+        before = os.environ.get(REMOTE_VARIABLE)
+        os.environ[REMOTE_VARIABLE] = url
+        ctx.call_on_close(lambda: _set_variable(REMOTE_VARIABLE, before))
+
+
+def _set_variable(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
+cache_remote_option: Option = click.option(
+    "--cache-remote",
+    metavar="URL",
+    callback=_use_remote,
+    expose_value=False,
+    help='Share results with other machines in this store, such as s3://bucket/prefix. "none": share nothing.  '
+    "[env var: NODEGRAPH_CACHE_REMOTE]",
+)
+remote_option: Option = click.option(
+    "--remote",
+    is_flag=False,
+    flag_value="",
+    metavar="[URL]",
+    help="Work on the shared store at URL; without URL, on the one that NODEGRAPH_CACHE_REMOTE or your config.toml names.",
+)
 device_option: Option = click.option(
     "--device",
     default="auto",

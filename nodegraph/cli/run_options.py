@@ -15,6 +15,7 @@ from nodegraph.cli.options import (
     Option,
     base_option,
     cache_dir_option,
+    cache_remote_option,
     cache_size_option,
     device_option,
     dtype_option,
@@ -174,6 +175,7 @@ _OPTIONS: Final[Mapping[str, Option | Callable[[str], Option]]] = {
     "keep_going": _flag("--keep-going"),
     "cache_dir": cache_dir_option,
     "cache_size": cache_size_option,
+    "cache_remote": cache_remote_option,
     "verify": _verify_option,
     "locked": _flag("--locked"),
     "no_cache": _flag("--no-cache"),
@@ -187,9 +189,12 @@ _OPTIONS: Final[Mapping[str, Option | Callable[[str], Option]]] = {
     "quiet": _flag("-q", "--quiet"),
     "verbose": verbose_option,
 }
-"""By the fields of `OptionValues`, in the order of the help. Those with a text in `_HELP` are made with it."""
+"""By the fields of `OptionValues`, in the order of the help. Those with a text in `_HELP` are made with it.
 
-ON_A_MACHINE: Final = ("cache_dir", "cache_size", "device", "dtype", "plugin_dirs", "quiet", "verbose")
+"cache_remote" has no field: it counts for all that the command does.
+"""
+
+ON_A_MACHINE: Final = ("cache_dir", "cache_size", "cache_remote", "device", "dtype", "plugin_dirs", "quiet", "verbose")
 """The options of whatever computes."""
 
 AGAIN_AND_AGAIN: Final = (

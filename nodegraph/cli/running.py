@@ -101,8 +101,22 @@ def run_in_engine(
             except Cancelled as error:
                 _set_status(error, stopped_by)
                 raise
+            finally:
+                engine.finish_uploads(_upload_progress(shown))
     _set_status(getattr(result, "error", None), stopped_by)
     return result
+
+
+def _upload_progress(shown: PlainProgress) -> Callable[[int], None]:
+    """What shows, once, that results are still being written to the shared store."""
+    unsaid = [] if shown.quiet else [True]
+
+    def show(left: int) -> None:
+        if unsaid:
+            unsaid.pop()
+            shown.line(f"writing to the shared store, {left} left; Ctrl-C twice leaves them out")
+
+    return show
 
 
 def _set_status(error: object, stopped_by: Sequence[int]) -> None:

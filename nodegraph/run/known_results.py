@@ -59,7 +59,7 @@ class KnownResults:
         self.checked: set[str] = set()
         self.forced, self.codecs = forced, cache.codecs
         self._untrusted, self._is_checked = untrusted, is_checked
-        self._cache = cache
+        self.cache = cache
         self._content_keys = keys.content_keys(self._known_digest)
         self._digests: dict[str, Mapping[str, str]] = {}
         self._unstored: set[str] = set()
@@ -68,6 +68,7 @@ class KnownResults:
         self._own: dict[str, Mapping[str, str]] = {}  # what results depend on besides their keys,
         self._inputs_depend: dict[str, Mapping[str, str]] = {}  # and what they depend on because of the nodes above,
         self._depends: dict[str, Mapping[str, str]] = {}  # and both; all of them are empty if no node imports anything
+        self.fetches = True  # with a shared store: whether a value that is found also comes into the cache directory
         self.carried = carried
         for name, result in carried.items():
             self._carry(name, result)
@@ -124,9 +125,9 @@ class KnownResults:
         static = self.keys.static.get(name)
         if static is None or name in self.forced or name in self._untrusted or not self.graph.nodes[name].spec.keep:
             return False
-        alias = self._cache.resolve(static)
-        if alias is None:
-            return self._look_up(name, static, ports)  # without links, the two keys are the same
+        alias = self.cache.resolve(static)
+        if alias is None:  # without links, the two keys are the same
+            return not self.graph.nodes[name].links() and self._look_up(name, static, ports)
         return self._look_up(name, alias.content, ports, alias.depends)
 
     def derive(self, name: str, ports: Collection[str]) -> bool:
@@ -253,7 +254,7 @@ class KnownResults:
         return digest
 
     def _look_up(self, name: str, content: str, ports: Collection[str], above: Mapping[str, str] = NOTHING) -> bool:
-        hit = self._cache.lookup(content, ports)
+        hit = self.cache.lookup(content, ports, fetch=self.fetches)
         if hit is None:
             return False
         if self._is_checked is not None and name in self._untrusted and self._is_checked(self.graph.nodes[name], hit):
@@ -281,7 +282,7 @@ class KnownResults:
         static = self.keys.static.get(name)
         if static is not None and not self._follows_from_unkeyed(name):
             depends = self._inputs_depend.get(name, NOTHING) if self._depends else NOTHING
-            self._cache.alias(static, self.content[name], depends)
+            self.cache.alias(static, self.content[name], depends)
 
     def _follows_from_unkeyed(self, name: str) -> bool:
         """Whether a node's value may not be what its static key stands for.

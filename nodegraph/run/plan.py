@@ -80,22 +80,20 @@ def make_plan(
     output that is in the cache need it; the nodes below it are looked up once its values are known. `carried` are results of nodes
     that ran earlier in the run.
     """
-    known = KnownResults(
-        graph,
-        keys,
-        cache,
-        _forced(graph, force).difference(done),
-        untrusted=_with_nodes_below(graph, verification.nodes) if verification is not None else (),
-        is_checked=verification.covers if verification is not None else None,
-        carried=carried,
-    )
-    order = list(graph.nodes)
-    with cache.at_one_time():
-        opened = _needed(graph, order, lambda name, ports: known.find(name, ports))
-        for name in order:  # a new static key may still lead to a known content key
-            if name in opened and name not in known.hits:
-                known.derive(name, opened[name])
-    needed = _needed(graph, order, lambda name, ports: name in known.hits)
+    forced, order = _forced(graph, force).difference(done), list(graph.nodes)
+    while True:
+        known = KnownResults(
+            graph,
+            keys,
+            cache,
+            forced,
+            untrusted=_with_nodes_below(graph, verification.nodes) if verification is not None else (),
+            is_checked=verification.covers if verification is not None else None,
+            carried=carried,
+        )
+        needed = _look_up_all(known, order)
+        if not cache.has_shared_store or cache.fetch(_needed_hits(known, needed)):
+            break  # else a value of the shared store cannot be had, and is a miss from now on
     actions: dict[str, Action] = {}
     for name in order:
         actions[name] = "pruned" if name not in needed else "cached" if name in known.hits else "run"
@@ -106,6 +104,24 @@ def make_plan(
         actions=actions,
         needed={name: frozenset(ports) for name, ports in needed.items()},
     )
+
+
+def _look_up_all(known: KnownResults, order: list[str]) -> dict[str, set[str]]:
+    """Look up what the outputs need, and return the needed ports of each node."""
+    graph, cache = known.graph, known.cache
+    known.fetches = False
+    with cache.at_one_time():
+        opened = _needed(graph, order, lambda name, ports: known.find(name, ports))
+        for name in order:  # a new static key may still lead to a known content key
+            if name in opened and name not in known.hits:
+                known.derive(name, opened[name])
+    known.fetches = True
+    return _needed(graph, order, lambda name, ports: name in known.hits)
+
+
+def _needed_hits(known: KnownResults, needed: Mapping[str, Collection[str]]) -> dict[str, Collection[str]]:
+    """The content keys of needed results in the cache, and the needed ports of each."""
+    return {known.content[name]: ports for name, ports in needed.items() if name in known.hits and name in known.content}
 
 
 def _needed(graph: Graph, order: list[str], is_cached: Callable[[str, set[str]], bool]) -> dict[str, set[str]]:

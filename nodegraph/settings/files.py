@@ -132,6 +132,11 @@ def _read(file: Path | None, *, of_project: bool) -> dict[str, Any]:
                 f"[E401] '{table}' in {file} is not a table: expected [{table}] with {either(keys)}, found {described(entries)}"
             )
         for key, value in entries.items():
+            if key not in keys and f"{table}.{key}" in SETTINGS:
+                raise SettingsError(
+                    f"[E401] '{key}' in [{table}] of {file} cannot be used: only you can set it, so that a workflow from elsewhere "
+                    f"does not. Use an option, {SETTINGS[f'{table}.{key}'].variable}, or your own file {user_file()}"
+                )
             if key not in keys:
                 hint = did_you_mean(key, keys) or f"Expected {either(keys)}."
                 raise SettingsError(f"[E401] '{key}' in [{table}] of {file} is not a setting. {hint}")

@@ -12,6 +12,9 @@ MODEL_MEMORY_VARIABLE: Final = "NODEGRAPH_MODEL_MEMORY"
 PLUGIN_DIR_VARIABLE: Final = "NODEGRAPH_PLUGIN_DIR"
 VERIFY_VARIABLE: Final = "NODEGRAPH_VERIFY"
 STALL_VARIABLE: Final = "NODEGRAPH_STALL"
+REMOTE_VARIABLE: Final = "NODEGRAPH_CACHE_REMOTE"
+REMOTE_ACCESS_VARIABLE: Final = "NODEGRAPH_CACHE_REMOTE_ACCESS"
+REMOTE_KEY_VARIABLE: Final = "NODEGRAPH_CACHE_REMOTE_KEY"  # a secret: it is in no file, and `nodegraph config` does not show it
 INLINE_VARIABLE: Final = "NODEGRAPH_INLINE"
 
 INLINE: Final = ("auto", "never", "kitty", "iterm", "sixel")
@@ -22,7 +25,7 @@ INLINE: Final = ("auto", "never", "kitty", "iterm", "sixel")
 class Setting:
     """A setting. `name` is its table and its name in it, such as "cache.dir"; `expected` says what a file may hold.
 
-    Without `in_project`, only the user may choose it: a workflow from elsewhere must not run code.
+    Without `in_project`, only the user may choose it: a workflow from elsewhere must not run code, nor choose whose results count.
     """
 
     name: str
@@ -57,6 +60,22 @@ SETTINGS: Final = {
             help="the folder of the cache",
         ),
         Setting(name="cache.size", variable=SIZE_VARIABLE, default="20 GB", expected=_SIZE, help="how much the cache may hold"),
+        Setting(
+            name="cache.remote",
+            variable=REMOTE_VARIABLE,
+            default="none",
+            expected='an address such as "s3://bucket/prefix", or "none"',
+            help="the shared store behind the cache",
+            in_project=False,
+        ),
+        Setting(
+            name="cache.remote_access",
+            variable=REMOTE_ACCESS_VARIABLE,
+            default="write",
+            expected='"write" or "read"',
+            help="whether results are written to the shared store, too",
+            in_project=False,
+        ),
         Setting(name="models.dirs", variable=MODELS_VARIABLE, default="none", expected=_FOLDERS, help="folders of your models"),
         Setting(
             name="models.memory",

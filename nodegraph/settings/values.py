@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from nodegraph.errors import SettingsError
 from nodegraph.settings.files import absolute, read_project, read_user
-from nodegraph.settings.names import INLINE, SETTINGS, VERIFY_VARIABLE
+from nodegraph.settings.names import INLINE, REMOTE_KEY_VARIABLE, SETTINGS, VERIFY_VARIABLE
+from nodegraph.settings.remote import Remote, checked_remote
 from nodegraph.settings.sizes import parse_size
 from nodegraph.text import described
 
@@ -62,6 +63,8 @@ def effective(name: str) -> Found:
     checks: Mapping[str, Callable[[], Any]] = {
         "cache.dir": lambda: _cache_dir(None),
         "cache.size": lambda: _cache_size(None),
+        "cache.remote": load_remote,
+        "cache.remote_access": load_remote,
         "models.dirs": model_dirs,
         "models.memory": load_model_memory,
         "run.verify": load_verify_share,
@@ -80,6 +83,26 @@ def load_settings(cache_dir: Path | str | None = None, cache_size: int | str | N
     Raises SettingsError, which names the source of a value that cannot be used.
     """
     return Settings(_cache_dir(cache_dir), _cache_size(cache_size))
+
+
+def load_remote(url: str | None = None, name: str = "--cache-remote") -> Remote | None:
+    """The shared store behind the cache: at `url` (an argument called `name`), else what is set, else None. "none" means None.
+
+    Raises SettingsError if a value cannot be used.
+    """
+    if url is None:
+        found = find("cache.remote")
+        if found is None:
+            return None
+        url, name = found.value, _source("cache.remote", found)
+    access = find("cache.remote_access")
+    return checked_remote(
+        url,
+        source=name,
+        access="write" if access is None else access.value,
+        access_source="" if access is None else _source("cache.remote_access", access),
+        key=os.environ.get(REMOTE_KEY_VARIABLE, ""),
+    )
 
 
 def load_model_memory(size: int | str | None = None) -> int | None:

@@ -148,6 +148,8 @@ def test_effective_settings_have_values_and_origins(project, user, monkeypatch):
     assert origins == {
         "cache.dir": str(project),
         "cache.size": SIZE_VARIABLE,
+        "cache.remote": "default",
+        "cache.remote_access": "default",
         "models.dirs": "default",
         "models.memory": "default",
         "plugins.dirs": "default",

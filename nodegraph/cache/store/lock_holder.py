@@ -42,8 +42,13 @@ def find_holder(lock: Path) -> Holder | None:
     return None
 
 
-def waiting_message(lock: Path, work: str) -> str:
-    """What a user should know after a second of waiting for `lock`: who holds it to do `work`, and how to go on without it."""
+def waiting_message(lock: Path | None, work: str) -> str:
+    """What a user should know after a second of waiting for `lock`: who holds it to do `work`, and how to go on without it.
+
+    None: another machine, which shares a store with this one, does the work.
+    """
+    if lock is None:
+        return f"waiting for another machine, which {work}"
     holder = find_holder(lock)
     if holder is None:
         return f"waiting for another process, which {work}"

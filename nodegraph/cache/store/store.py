@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from nodegraph.cache.store.blobs import Blobs
 from nodegraph.cache.store.index_queries import IndexQueries
@@ -117,6 +117,19 @@ class Store:
         growth.start_again(0 if self.limit is None else max(0, self.limit - total) // 8)  # other processes write there, too
         if self.limit is not None and total > self.limit:
             self._make_room(self.limit)
+
+    has_shared_store: ClassVar[bool] = False
+    """Whether blobs may have to be fetched before they are read."""
+
+    def fetch(self, blobs: Collection[str]) -> set[str]:
+        """Bring blobs into the directory that are only in the shared store. Returns those that cannot be had."""
+        return set()
+
+    def flush(self, show: Callable[[int], None] = lambda left: None) -> None:
+        """Wait until what was stored is in the shared store, too, if there is one behind the directory.
+
+        `show` is called about once a second with how much is left.
+        """
 
     # --- records
 
@@ -229,12 +242,13 @@ class Store:
     # --- the whole directory
 
     def lock(
-        self, key: str, waiting: Callable[[], None] = lambda: None, long_wait: Callable[[Path], None] = lambda lock: None
+        self, key: str, waiting: Callable[[], None] = lambda: None, long_wait: Callable[[Path | None], None] = lambda lock: None
     ) -> AbstractContextManager[bool]:
         """Keep other threads and processes from computing `key`. Yields whether one of them had to be waited for.
 
-        `waiting` is called repeatedly meanwhile; it can stop the waiting by raising. `long_wait` is called once, with the lock
-        file, if it takes longer than a second. If there can be no lock, the block runs without one, with one warning in a run.
+        `waiting` is called repeatedly meanwhile; it can stop the waiting by raising. `long_wait` is called once, with the lock file
+        (None: another machine computes), if it takes longer than a second. If there can be no lock, the block runs without one,
+        with one warning in a run.
         """
         return self._files.lock(key, waiting, long_wait)
 

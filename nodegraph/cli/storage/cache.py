@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import re
 import sys
-import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from nodegraph.cli.counter import counter
 from nodegraph.cli.failures import warn
 from nodegraph.cli.help import DONE, WRONG_CALL, epilog
-from nodegraph.cli.options import cache_dir_option, json_option
+from nodegraph.cli.options import cache_dir_option, json_option, remote_option
+from nodegraph.cli.storage import shared_store
+from nodegraph.cli.storage.facts import AGES, KEY_DIGITS, ago, print_facts
 from nodegraph.cli.tables import aligned, print_table
 from nodegraph.settings import written_size
 from nodegraph.terminal import echo, echo_json, is_terminal
@@ -24,8 +24,6 @@ from nodegraph.terminal import echo, echo_json, is_terminal
 if TYPE_CHECKING:
     from nodegraph.cache.store.store import Store
 
-_KEY_DIGITS = 16
-_AGES = {"w": 604800, "d": 86400, "h": 3600, "min": 60, "s": 1}
 _SORT_WORDS = {"created": "newest", "used": "last used", "uses": "most used", "size": "largest"}
 
 
@@ -34,10 +32,10 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     if value is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value.strip().lower())
-    if match is None or match[2] not in _AGES:
-        message = f"expected a time such as 30d, 12h or 90min (units: {', '.join(_AGES)}), found '{value}'."
+    if match is None or match[2] not in AGES:
+        message = f"expected a time such as 30d, 12h or 90min (units: {', '.join(AGES)}), found '{value}'."
         raise click.BadParameter(message, ctx=ctx, param=param)
-    return float(match[1]) * _AGES[match[2]]
+    return float(match[1]) * AGES[match[2]]
 
 
 @click.group(epilog=epilog("nodegraph cache info", "nodegraph cache gc --older-than 30d"))
@@ -53,14 +51,18 @@ def cache() -> None:
     show_default=True,
     help="Put the newest results first, the last used, the most used, or the largest.",
 )
+@remote_option
 @cache_dir_option
 @json_option
-def ls(sort: str, cache_dir: Path | None, as_json: bool) -> None:
+def ls(sort: str, remote: str | None, cache_dir: Path | None, as_json: bool) -> None:
     """List the results in the cache.
 
     Each row has the key, the node that made the result, its size, its age, how often it was used, and when it was last used. Work
-    from which a node continues, such as that of a run that was killed, is "unfinished".
+    from which a node continues, such as that of a run that was killed, is "unfinished". Uses of a shared store are not counted.
     """
+    if remote is not None:
+        shared_store.print_results(remote, cache_dir, sort=sort, as_json=as_json)
+        return
     store = _store(cache_dir)
     with counter() as progress:
         found = store.entries(progress)
@@ -72,25 +74,25 @@ def ls(sort: str, cache_dir: Path | None, as_json: bool) -> None:
         return
     rows = [
         (
-            entry.key[:_KEY_DIGITS],
+            entry.key[:KEY_DIGITS],
             entry.type,
             f"{entry.workflow}/{entry.node}",
             written_size(entry.size),
-            _ago(entry.created),
+            ago(entry.created),
             f"{entry.uses} uses" if entry.uses != 1 else "1 use",
-            _ago(entry.used) if entry.uses else "never",
+            ago(entry.used) if entry.uses else "never",
         )
         for entry in entries
     ]
     rows += [
         (
-            each.key[:_KEY_DIGITS],
+            each.key[:KEY_DIGITS],
             each.type,
             f"{each.workflow}/{each.node}",
             written_size(each.size),
             "unfinished",
             "",
-            _ago(each.used),
+            ago(each.used),
         )
         for each in work
     ]
@@ -100,10 +102,14 @@ def ls(sort: str, cache_dir: Path | None, as_json: bool) -> None:
 
 
 @cache.command(epilog=epilog("nodegraph cache info", "nodegraph cache info --json"))
+@remote_option
 @cache_dir_option
 @json_option
-def info(cache_dir: Path | None, as_json: bool) -> None:
+def info(remote: str | None, cache_dir: Path | None, as_json: bool) -> None:
     """Show the cache folder, how much it holds, and its limit."""
+    if remote is not None:
+        shared_store.print_info(remote, cache_dir, as_json=as_json)
+        return
     store = _store(cache_dir)
     with counter() as progress:
         found, stale = store.info(progress), store.stale(progress)
@@ -112,22 +118,24 @@ def info(cache_dir: Path | None, as_json: bool) -> None:
         facts["work"] = sum(each.size for each in work)
     if as_json:
         facts |= {"stale": stale} if stale else {}
-    _print_facts({**facts, "limit": store.limit}, as_json)
+    print_facts({**facts, "limit": store.limit}, as_json)
     if stale and not as_json:
         echo(f"stale      {_stale(stale)}")
 
 
 @cache.command(epilog=epilog("nodegraph cache verify", status=(DONE, "1 a file is damaged or missing", WRONG_CALL)))
+@remote_option
 @cache_dir_option
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, cache_dir: Path | None, as_json: bool) -> None:
+def verify(ctx: click.Context, remote: str | None, cache_dir: Path | None, as_json: bool) -> None:
     """Read every file in the cache and compare it with its digest.
 
-    Damaged files are moved aside, and the results that need them are computed again when a run needs them.
+    Damaged files are moved aside (in a shared store, removed), and the results that need them are computed again when a run needs
+    them.
     """
     with counter() as progress:
-        found = _own_store(cache_dir).verify(progress)
+        found = _own_store(cache_dir).verify(progress) if remote is None else shared_store.verify(remote, cache_dir, progress)
     if as_json:
         lost = [{"key": record.key, "type": record.type, "workflow": record.workflow, "node": record.node} for record in found.lost]
         facts = {
@@ -141,10 +149,10 @@ def verify(ctx: click.Context, cache_dir: Path | None, as_json: bool) -> None:
         }
         echo_json(json.dumps(facts))
     else:
-        _print_facts({"files": found.blobs, "bytes": found.bytes}, as_json)
+        print_facts({"files": found.blobs, "bytes": found.bytes}, as_json)
         rows = [("wrong", blob) for blob in found.wrong] + [("missing", blob) for blob in found.missing]
         rows += [("damaged", path) for path in found.damaged]
-        rows += [("lost", f"{record.key[:_KEY_DIGITS]}  {record.type}  {record.workflow}/{record.node}") for record in found.lost]
+        rows += [("lost", f"{record.key[:KEY_DIGITS]}  {record.type}  {record.workflow}/{record.node}") for record in found.lost]
         for line in aligned(rows) if rows else ["every file is as it was written"]:
             echo(line)
         if found.stale:
@@ -169,20 +177,32 @@ def verify(ctx: click.Context, cache_dir: Path | None, as_json: bool) -> None:
 @click.option(
     "--older-than", callback=_seconds, metavar="AGE", help="Remove results that were not used for this long, such as 30d or 12h."
 )
+@remote_option
 @cache_dir_option
 @json_option
 @click.pass_context
-def gc(ctx: click.Context, size: str | None, older_than: float | None, cache_dir: Path | None, as_json: bool) -> None:
+def gc(
+    ctx: click.Context,
+    size: str | None,
+    older_than: float | None,
+    remote: str | None,
+    cache_dir: Path | None,
+    as_json: bool,
+) -> None:
     """Remove unneeded files, then the least recently used results.
 
-    Runs in other processes are not affected. Unfinished work is removed if it was not used for 30 days, or for AGE.
+    Runs in other processes are not affected. Unfinished work is removed if it was not used for 30 days, or for AGE. In a shared
+    store, the oldest results are removed, and nothing that was written within a day.
     """
+    if remote is not None:
+        shared_store.collect(remote, cache_dir, size=size, older_than=older_than, as_json=as_json)
+        return
     store = _own_store(cache_dir, size)
     with counter() as progress:
         removed = store.gc(store.limit, older_than, progress)
     if removed.stuck and not (removed.keys or removed.blobs):
         _refuse(ctx, store.directory)
-    _print_facts(
+    print_facts(
         {
             "results": len(removed.keys),
             "files": len(removed.blobs),
@@ -195,6 +215,27 @@ def gc(ctx: click.Context, size: str | None, older_than: float | None, cache_dir
     )
     if store.limit is not None and removed.remaining > store.limit:
         warn(f"{written_size(removed.remaining)} remain: some files cannot be removed, or were written within the last hour")
+
+
+@cache.command(epilog=epilog("nodegraph cache push --remote s3://bucket/prefix"))
+@remote_option
+@cache_dir_option
+@json_option
+def push(remote: str | None, cache_dir: Path | None, as_json: bool) -> None:
+    """Copy the results that a shared store has not to it."""
+    shared_store.push(remote or "", cache_dir, as_json=as_json)
+
+
+@cache.command(epilog=epilog("nodegraph cache pull --remote s3://bucket/prefix"))
+@remote_option
+@cache_dir_option
+@json_option
+def pull(remote: str | None, cache_dir: Path | None, as_json: bool) -> None:
+    """Copy the results of a shared store to the cache.
+
+    The newest come first, as far as the limit of the cache allows.
+    """
+    shared_store.pull(remote or "", cache_dir, as_json=as_json)
 
 
 @cache.command(
@@ -222,7 +263,7 @@ def clear(ctx: click.Context, yes: bool, cache_dir: Path | None, as_json: bool) 
     if before.blobs and not removed.blobs:
         _refuse(ctx, before.directory)
     facts = {"directory": str(removed.directory), "results": removed.records, "files": removed.blobs, "bytes": removed.bytes}
-    _print_facts(facts, as_json, "removed:")
+    print_facts(facts, as_json, "removed:")
 
 
 def _refuse(ctx: click.Context, directory: Path) -> NoReturn:
@@ -249,25 +290,6 @@ def _own_store(cache_dir: Path | None, size: str | None = None) -> Store:
     return store
 
 
-def _print_facts(facts: Mapping[str, Any], as_json: bool, title: str | None = None) -> None:
-    """Print names and values, one a line; bytes also in a larger unit."""
-    if as_json:
-        echo_json(json.dumps(facts))
-        return
-    if title:
-        echo(title)
-    for name, value in facts.items():
-        shown = "unlimited" if value is None else value
-        large = f"  ({written_size(value)})" if name in ("bytes", "left", "limit", "work") and value is not None else ""
-        echo(f"{name.ljust(9)}  {shown}{large}")
-
-
 def _stale(count: int) -> str:
     results, them = ("1 result", "it") if count == 1 else (f"{count} results", "them")
     return f"{results} of another version of nodegraph, which this one does not use; 'nodegraph cache gc' removes {them}"
-
-
-def _ago(when: float) -> str:
-    seconds = max(time.time() - when, 0)
-    unit, count = next(((name, n) for name, n in _AGES.items() if name != "w" and seconds >= n), ("s", 1))
-    return f"{seconds // count:.0f} {unit} ago"

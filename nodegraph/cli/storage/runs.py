@@ -15,6 +15,7 @@ from nodegraph.cli.failures import verbose_option
 from nodegraph.cli.help import epilog
 from nodegraph.cli.options import (
     cache_dir_option,
+    cache_remote_option,
     cache_size_option,
     force_option,
     inline_option,
@@ -75,6 +76,7 @@ def show(run: str, cache_dir: Path | None, as_json: bool) -> None:
 @force_option
 @cache_dir_option
 @cache_size_option
+@cache_remote_option
 @click.option("--device", metavar="NAME", help="Compute on this device.  [default: that of the run]")
 @click.option("--dtype", metavar="NAME", help="Compute in this dtype.  [default: that of the run]")
 @plugin_dir_option

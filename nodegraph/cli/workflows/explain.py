@@ -14,6 +14,7 @@ from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
 from nodegraph.cli.options import (
     base_option,
     cache_dir_option,
+    cache_remote_option,
     complete,
     device_option,
     dtype_option,
@@ -53,6 +54,7 @@ _ACTIONS = {"run": "would run", "cached": "is cached", "pruned": "is not needed"
     help="Explain what this node, or one of its outputs (node.port), needs instead of the workflow's outputs. May be repeated.",
 )
 @cache_dir_option
+@cache_remote_option
 @device_option
 @dtype_option
 @plugin_dir_option

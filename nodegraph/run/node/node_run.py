@@ -131,17 +131,18 @@ class NodeRun(Run):
         self._host.emit(Notice(self._task.node, message))
 
 
-def waiting(task: NodeTask, host: NodeHost, use: str) -> tuple[Callable[[], None], Callable[[Path], None]]:
+def waiting(task: NodeTask, host: NodeHost, use: str) -> tuple[Callable[[], None], Callable[[Path | None], None]]:
     """What to call while a lock is waited for, and once if that takes long; `use` says what its holder does."""
 
     def check() -> None:
         if host.is_cancelled():
             raise stopped()
 
-    def long_wait(lock: Path) -> None:
+    def long_wait(lock: Path | None) -> None:
         from nodegraph.cache.store.lock_holder import waiting_message
 
-        way_out = "To go on without it, press Ctrl-C, and run with --no-cache or another --cache-dir"
+        others = "--no-cache or another --cache-dir" if lock is not None else "--cache-remote none"
+        way_out = f"To go on without it, press Ctrl-C, and run with {others}"
         host.emit(Notice(task.node, f"{waiting_message(lock, use)}. {way_out}", is_waiting=True))
 
     return check, long_wait
