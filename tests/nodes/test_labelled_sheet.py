@@ -83,3 +83,12 @@ def test_batches_masks_lists_and_files_are_shown(tmp_path: Path) -> None:
     for value in ("text", 3, Latent(torch.zeros(1, 4, 8, 8), size=(64, 64)), [Path(__file__)]):
         with pytest.raises(ValueError, match="cannot be shown on a sheet"):
             sheet([value], SheetLabels(width=1))
+
+
+def test_narrow_and_long_sheets_can_be_read() -> None:
+    """The names of sections are not cut because the pictures are small, and many rows do not make them too small to see."""
+    rows, sections = ["a"] * 120, [f"strength: {i / 120}" for i in range(120)]
+    pixels = sheet([plain(RED)] * 120, SheetLabels(width=1, title="columns: seed", columns=["1"], rows=rows, sections=sections))
+    assert pixels.shape[1] > 130  # the pictures alone are 72 wide
+    assert pixels.shape[0] < 32_767
+    assert int((pixels == torch.tensor(RED)).all(-1).any(1).sum()) >= 120 * 64

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from nodegraph.plugin_api import SheetLabels
 
 LONGEST_SIDE: Final = 4096
-"""How long the sides of the pictures on a sheet may be together, in pixels: larger pictures are reduced."""
+"""How long the sides of the pictures on a sheet may be together, in pixels: larger pictures are reduced, but not below `_LEAST`."""
 
 _SMALLEST, _LARGEST = 128, 1024  # pixels: smaller pictures are enlarged, larger ones reduced
+_LEAST: Final = 72  # pixels: pictures are not reduced below this; 400 in a row fit into the 32,767 pixels that programs can show
 _GAP: Final = 6
+_WIDEST_LINE: Final = 360  # pixels: a narrow sheet is widened up to this for its title and the names of its sections
 _BACKGROUND, _TEXT, _MISSING = "white", "black", "#d8d8d8"
 
 
@@ -30,7 +32,7 @@ def labelled_sheet(values: Iterable[Sequence[Picture]], labels: SheetLabels) -> 
     import torch
 
     count = len(labels.cells) or len(labels.rows) * labels.width or 1
-    limit = max(16, min(_LARGEST, LONGEST_SIDE // max(labels.width, -(-count // labels.width))))
+    limit = max(_LEAST, min(_LARGEST, LONGEST_SIDE // max(labels.width, -(-count // labels.width))))
     cells = [_resized(_beside_each_other(pictures), limit) if pictures else None for pictures in values]
     return torch.from_numpy(np.array(_drawn(cells, labels))).float() / 255
 
@@ -85,10 +87,12 @@ def _drawn(cells: Sequence[Picture | None], labels: SheetLabels) -> Picture:
     side = min(max((round(font.getlength(text)) for text in labels.rows), default=0), max(wide, 160)) + _GAP
     down = high + (line if labels.cells else 0) + _GAP
     head = _GAP + line * (bool(labels.title) + bool(labels.columns))
-    width = _GAP + (side if labels.rows else 0) + labels.width * (wide + _GAP)
+    start = _GAP + (side if labels.rows else 0)
+    lines = max((round(font.getlength(text)) for text in (labels.title, *labels.sections)), default=0)
+    width = max(start + labels.width * (wide + _GAP), min(lines, _WIDEST_LINE) + 2 * _GAP)
     sheet = pillow.new("RGB", (width, head + line * len(labels.sections) + row_count * down), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    lefts = [width - (labels.width - column) * (wide + _GAP) for column in range(labels.width)]
+    lefts = [start + column * (wide + _GAP) for column in range(labels.width)]
     _write(draw, labels.title, (_GAP, _GAP, width - 2 * _GAP, line), font, centred=False)
     for left, text in zip(lefts, labels.columns, strict=False):
         _write(draw, text, (left, head - line, wide, line), font)
