@@ -12,6 +12,7 @@ from typing import Final
 import click
 from click.testing import CliRunner
 
+from docs.comfyui_table import class_table
 from docs.package_diagram import diagram
 from nodegraph.cli import main
 from nodegraph.cli.plugins.nodes import print_node_type
@@ -115,6 +116,12 @@ def _samplers() -> str:
     return before + _TABLE + "".join(f"{row}\n" for row in _sampler_table()) + _TABLE_END + after
 
 
+def _comfyui() -> str:
+    """The existing page with a new table of classes."""
+    before, rest = (DOCS / "comfyui.md").read_text(encoding="utf-8").split(_TABLE)
+    return before + _TABLE + "".join(f"{row}\n" for row in class_table()) + _TABLE_END + rest.partition(_TABLE_END)[2]
+
+
 def _sampler_table() -> Iterator[str]:
     yield "| sampler | calls | noise | also known as |"
     yield "| --- | --- | --- | --- |"
@@ -144,6 +151,7 @@ def _block(command: str | None, text: str) -> str:
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "architecture.md": _architecture,
     "cli.md": _command_line,
+    "comfyui.md": _comfyui,
     "errors.md": _errors,
     "nodes.md": _nodes,
     "orders.md": _orders,

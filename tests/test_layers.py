@@ -128,7 +128,7 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph_comfyui": "reading building classes families converting arranging files importer exporting plugin",
     "nodegraph_comfyui.building": "steps values call denoisers",
-    "nodegraph_comfyui.classes": "node_class loaders conditioning latents images sampling guidance sigmas primitives table",
+    "nodegraph_comfyui.classes": "node_class loaders conditioning latents images sampling guidance sigmas primitives by_hand table",
     "nodegraph_comfyui.exporting": "graph sampling nodes editor exporter prompt_text",
     "nodegraph_comfyui.reading": "numbers graph file api editor flatten",
     "nodegraph_training": "types data training nodes plugin",
@@ -140,7 +140,9 @@ LAYERS: dict[str, str] = {
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "
         "residency backend text_encoders"
     ),
-    "nodegraph_nodes.pictures": "colours side_data files foreign foreign_files formats parameters sheets labelled_sheet difference inline",
+    "nodegraph_nodes.pictures": (
+        "colours side_data files foreign foreign_files formats parameters sheets labelled_sheet difference inline"
+    ),
     "nodegraph_nodes.pictures.inline": "png iterm kitty sixel show",
     "nodegraph_nodes.trained": "codec files models",
     "nodegraph_nodes.nodes": (

@@ -68,6 +68,7 @@ def _check_levels(**literals: Any) -> Iterable[str]:
         "SamplerCustom",
         "SamplerCustomAdvanced",
         "KSamplerSelect",
+        "SamplerEulerAncestral",
         "SetLatentNoiseMask",
         "VAEEncodeForInpaint",
         "DifferentialDiffusion",
