@@ -24,7 +24,7 @@ class SweepOptions:
 
     With `keep_going`, a point that fails does not stop the others. `on_start` receives the number of points, and `on_point` each
     point as soon as it is done, also one that an earlier sweep has done. With `locked`, all but the values of the axes has to be as
-    the lock file says, from the first point to the last.
+    the lock file says, from the first point to the last. With `shard` (K, N), only every N-th point runs, beginning with point K.
     """
 
     params: Mapping[str, Any] | None = None
@@ -37,6 +37,7 @@ class SweepOptions:
     verify: float | None = None
     locked: bool | Path | str = False
     metadata: bool = True
+    shard: tuple[int, int] | None = None
     on_start: Callable[[int], None] = lambda count: None
     on_point: Callable[[Point], None] = lambda point: None
 

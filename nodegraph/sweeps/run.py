@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -80,7 +81,7 @@ class _Sweep:
         workflow.sweep = None
         self._workflow, self._axes, self._engine, self._options = workflow, axes, engine, options
         self._out = None if options.out is None else Path(options.out)
-        self._file = None if self._out is None else PointsFile(self._out)
+        self._file = None if self._out is None else PointsFile(self._out, options.shard)
         self._directory = Path.cwd() if self._out is None else self._out.absolute()
         self._earlier = Earlier() if self._file is None else self._file.read()
         self._own = OwnFiles((self._directory / file, digest) for file, digest in self._earlier.digests.items())
@@ -100,12 +101,13 @@ class _Sweep:
         self._check()
         if self._file is not None:
             self._file.begin(self._about())
-        self._options.on_start(len(self._axes))
+        first, step = self._options.shard or (1, 1)
+        self._options.on_start(len(range(first, len(self._axes) + 1, step)))
         points: list[Point] = []
         errors: list[tuple[Point, BaseException]] = []
         is_stopped = False
         with self._engine.sequence() as cancel:
-            for number, values in enumerate(self._axes.points(), start=1):
+            for number, values in itertools.islice(enumerate(self._axes.points(), start=1), first - 1, None, step):
                 is_stopped = is_stopped or cancel.is_set or (bool(errors) and not self._options.keep_going)
                 point, error = (self._blank(number, values), None) if is_stopped else self._point(number, values)
                 points.append(point)
@@ -173,6 +175,10 @@ class _Sweep:
                     self._graphs[number] = graph
         if problems:
             raise WorkflowError(problems)
+        drawn = [name for name in self._seeds if name not in self._earlier.seeds]
+        if self._options.shard is not None and drawn:
+            message = f"the seed '{drawn[0]}' is random, and each part of the sweep would draw another one"
+            raise WorkflowError([Problem("E121", message, None, f"Give all parts the same one: --set {drawn[0]}=1.")])
 
     def _checked(self, values: Sequence[Any]) -> Graph:
         overrides, targets = [*self._fixed, *self._axes.overrides(values)], self._options.targets

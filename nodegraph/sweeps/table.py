@@ -83,18 +83,26 @@ class Earlier:
 
 
 class PointsFile:
-    """The table in a folder. `add` writes one point at once, `finish` the whole table. Both raise OutputError."""
+    """The table in a folder, or that of part K of N. `add` writes one point at once, `finish` the whole table.
 
-    def __init__(self, folder: Path) -> None:
+    Both raise OutputError.
+    """
+
+    def __init__(self, folder: Path, part: tuple[int, int] | None = None) -> None:
         self._folder = folder
+        ending = "" if part is None else f"-{part[0]}-of-{part[1]}"
+        self._table, self._columns, self._journal = (_with_ending(name, ending) for name in (TABLE, COLUMNS, JOURNAL))
+        self._parts = _with_ending(TABLE, "-*-of-*") if part is None else ""
 
     def read(self) -> Earlier:
-        """What is there. What cannot be read counts as not there."""
+        """What is there, with what parts of the sweep have written. What cannot be read counts as not there."""
         earlier = Earlier()
-        with contextlib.suppress(OSError, ValueError):
-            _take(earlier, parse_json((self._folder / TABLE).read_bytes()))
+        parts = sorted(self._folder.glob(self._parts)) if self._parts else []
+        for path in (*parts, self._folder / self._table):
+            with contextlib.suppress(OSError, ValueError):
+                _take(earlier, parse_json(path.read_bytes()))
         with contextlib.suppress(OSError):
-            for line in (self._folder / JOURNAL).read_bytes().splitlines():
+            for line in (self._folder / self._journal).read_bytes().splitlines():
                 with contextlib.suppress(ValueError):  # the last line may be cut
                     _take(earlier, parse_json(line))
         return earlier
@@ -111,17 +119,23 @@ class PointsFile:
         """Write the whole table. `about` is what it says about the sweep."""
         document = {"format": FORMAT, **about, "points": [_row(point, digests) for point in points]}
         with _writing(self._folder):
-            write_whole(self._folder / TABLE, json.dumps(document, indent=1, default=str).encode())
-            write_whole(self._folder / COLUMNS, Table(points).csv().encode())
-            (self._folder / JOURNAL).unlink(missing_ok=True)
+            write_whole(self._folder / self._table, json.dumps(document, indent=1, default=str).encode())
+            write_whole(self._folder / self._columns, Table(points).csv().encode())
+            (self._folder / self._journal).unlink(missing_ok=True)
 
     def _append(self, document: Mapping[str, Any]) -> None:
         with _writing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            with (self._folder / JOURNAL).open("ab") as file:
+            with (self._folder / self._journal).open("ab") as file:
                 if file.tell():
                     file.write(b"\n")  # what comes before may be cut
                 file.write(json.dumps(document, default=str).encode())
+
+
+def _with_ending(name: str, ending: str) -> str:
+    """The name of a file, with an ending before its extension."""
+    stem, dot, extension = name.rpartition(".")
+    return f"{stem}{ending}{dot}{extension}"
 
 
 def _row(point: Point, digests: Mapping[str, str]) -> dict[str, Any]:

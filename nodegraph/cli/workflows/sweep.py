@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
     from nodegraph.engine import Engine
     from nodegraph.sweeps.result import SweepResult
     from nodegraph.workflow.workflow import Workflow
+
+
+def _part(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """The part K/N of a sweep."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", value.strip())
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise click.BadParameter(f"expected a part such as 3/16, from 1/N to N/N, found '{value}'.", ctx=ctx, param=param)
+    return int(match[1]), int(match[2])
 
 
 @click.command(
@@ -55,6 +66,13 @@ if TYPE_CHECKING:
     help="Put N points that differ only in their seed through the model together, if the results are sure to be the same. They "
     "never are, so the points run one by one, with a note.",
 )
+@click.option(
+    "--shard",
+    metavar="K/N",
+    callback=_part,
+    help="Run only part K of N of the points, for N machines with a shared store. The same command without --shard then gathers "
+    "all points from the cache.",
+)
 @run_options(
     ALL,
     keep_going="If a point or a node fails, still run everything that does not depend on it.",
@@ -70,6 +88,7 @@ def sweep(
     is_zip: bool,
     sheet: bool,
     batch: int | None,
+    shard: tuple[int, int] | None,
     options: OptionValues,
 ) -> None:
     """Run the workflow FILE once for each point of a sweep.
@@ -87,6 +106,8 @@ def sweep(
 
     if is_zip and not over:
         raise click.UsageError("--zip needs values to take together. Give them with --over.")
+    if shard is not None and sheet:
+        raise click.UsageError("--sheet needs all points, and --shard runs a part. Run the sweep without --shard afterwards.")
     plugins, changes, display = options.plugins(ctx), options.changes, options.display
     own = checked(Axes(axes=[read_over(text) for text in over], zip=is_zip)) if over else None
     shown = SweepProgress(quiet=options.quiet, verbose=options.verbose)
@@ -105,6 +126,7 @@ def sweep(
             raise_errors=False,
             overrides=changes,
             **options.run_options,
+            shard=shard,
             on_start=shown.begin,
             on_point=shown.add,
         )
