@@ -18,6 +18,7 @@ from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL
 from nodegraph_diffusion.recipes.embedded import autoencoder, denoiser, evaluation, latents, layout, stages, text
 from nodegraph_diffusion.recipes.embedded.__main__ import STAGES, run
+from nodegraph_diffusion.recipes.embedded.card import card
 from nodegraph_diffusion.recipes.embedded.data import pictures, training_scene
 from nodegraph_diffusion.recipes.embedded.decoder import DecoderTask
 from nodegraph_diffusion.recipes.pictureworld import caption, parse, reading_of, scene
@@ -182,9 +183,9 @@ def check_that_the_folder_can_take_the_place_of_the_embedded_model(folder: Path,
     assert sum(file.stat().st_size for file in folder.rglob("*")) < 20e6
     record, latent = json.loads((folder / "preview.json").read_text(encoding="utf-8")), describe(folder).model().unet.latent
     assert (record["channels"], record["factor"]) == (len(record["weights"]), latent.factor) == (8, 8)
-    card = (folder / "README.md").read_text(encoding="utf-8")
+    written = (folder / "README.md").read_text(encoding="utf-8")
     for stage in stages.TRAINED:
-        assert f"| {stage} |" in card
+        assert f"| {stage} |" in written
     for fact in (
         f"{figures['decibels']:.2f} dB",
         "2 of 8 | 0.0 |",
@@ -192,9 +193,40 @@ def check_that_the_folder_can_take_the_place_of_the_embedded_model(folder: Path,
         "the judge itself, as drawn",
         "Below the target: ",
     ):
-        assert fact in card
+        assert fact in written
     with Image.open(folder / "samples.png") as samples:
         assert samples.size == (128, 6 * 128)
+
+
+def test_card_has_every_figure_and_names_what_missed_its_target() -> None:
+    def score(right: int) -> dict[str, Any]:
+        return {"right": right, "total": 100, "wrong": {"size": 100 - right}}
+
+    right = {"1 held-out": (100, 98), "2 held-out": (98, 97), "3 held-out": (93, 91), "open": (80, 81), "counts": (70, 71)}
+    painted = {
+        kind: {"disagreements": 3, "scores": {"learned": score(each[0]), "matched filter": score(each[1])}}
+        for kind, each in {**right, "holes": (95, 96)}.items()
+    }
+    judges = {name: {"as drawn": f"{count} of 100"} for name, count in (("learned", 98), ("matched filter", 99))}
+    figures = {"decibels": 33.214, "measured": 500, "preview": [0.9, 0.8, 0.7], "judges": judges, "painted": painted}
+    run = {
+        "stages": {stage: {"steps": 1234, "hours": 2.5} for stage in stages.TRAINED},
+        "sizes": {"parameters": {"unet": 6_720_200}, "megabytes": 17.04, "latent": [8, 16]},
+        "scenes": 5678,
+        "machine": "a machine",
+    }
+    written = card(figures, run, "We looked at them.")
+    assert "- Below the target: one thing, every attribute right (98%).\n" in written
+    for fact in (
+        "| 98 of 100 (wrong: size 2) |",
+        "33.21 dB",
+        "90%, 80%, 70%",
+        "1,234 of 16 | 2.5 |",
+        "5,678 scenes",
+        "We looked at them.",
+    ):
+        assert fact in written
+    assert "$" not in written
 
 
 @pytest.mark.slow

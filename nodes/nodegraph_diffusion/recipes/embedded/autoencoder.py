@@ -27,7 +27,7 @@ CONFIG = VAEConfig(
     scaling_factor=1.0,
 )
 WEIGHTS = ReconstructionWeights(squares=8.0, perceptual=0.0, bottleneck=1e-3)
-STEPS, BATCH = 36_000, 2
+STEPS, BATCH, LEARNING_RATE = 36_000, 2, 2e-3
 """Many small steps: they learn more in the same time than fewer steps of more crops."""
 CROPS, CROP, CROPS_OF_THINGS, SHIFT = 2, 64, 0.75, 20
 """How many crops of each picture, their side in pixels, how many are around a thing, and how far it is from the middle."""
@@ -42,7 +42,7 @@ def options(steps: int = STEPS, seed: int = 0) -> TrainingOptions:
         steps=steps,
         batch=BATCH,
         optimiser="muon",
-        learning_rate=2e-3,
+        learning_rate=LEARNING_RATE,
         warm_up=min(400, steps // 10),
         weight_decay=0.01,
         average=0.998,

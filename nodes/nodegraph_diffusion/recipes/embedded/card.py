@@ -53,6 +53,8 @@ def card(figures: Mapping[str, Any], run: Mapping[str, Any], notes: str) -> str:
         measured=figures["measured"],
         preview=", ".join(f"{share:.0%}" for share in figures["preview"]),
         notes=notes.strip() or "Nobody has looked at these pictures yet.",
+        autoencoder_rate=f"{autoencoder.LEARNING_RATE:g}",
+        denoiser_rate=f"{denoiser.LEARNING_RATE:g}",
         squares=f"{autoencoder.WEIGHTS.squares:g}",
         divergence=f"{autoencoder.WEIGHTS.bottleneck:g}",
         crop=autoencoder.CROP,
