@@ -39,7 +39,8 @@ def lock(workflow: WorkflowSource, *, engine: Engine | None = None, path: Path |
     target = _path(graph, path)
     overrides = [Override(name, seed) for name, seed in graph.seeds.items()]
     result = engine.run(workflow, overrides=overrides)
-    found = replace(engine.facts(result.graph), seeds=dict(graph.seeds), outputs=dict(_digests(result, engine)))
+    known = engine.check(workflow, overrides=overrides)  # with what the run has fetched; lists that nodes make are not decided
+    found = replace(engine.facts(known), seeds=dict(graph.seeds), outputs=dict(_digests(result, engine)))
     found.write(target)
     return found
 
@@ -55,7 +56,7 @@ def verify(workflow: WorkflowSource, *, engine: Engine | None = None, path: Path
     before = read_lock(_path(graph, path))
     overrides = [Override(name, before.seeds[name]) for name in graph.seeds if name in before.seeds]
     result = engine.run(workflow, overrides=overrides, force=[*_outermost(graph)])
-    after = replace(engine.facts(result.graph), outputs=dict(_digests(result, engine)))
+    after = replace(engine.facts(engine.check(workflow, overrides=overrides)), outputs=dict(_digests(result, engine)))
     return Verified(changes=tuple(changes(before, after)), outputs=tuple(output_changes(before, after)), result=result)
 
 

@@ -58,6 +58,38 @@ def test_holds_files_versions_the_numeric_class_and_outputs(engine, file, stubs)
     assert written.nodes["loud"] == {"use": "Filtered", "inputs": {"text": Link("read", "output"), "filter": "upper"}}
 
 
+COMPOSED = """
+nodegraph: 1
+nodes:
+  first: {use: "#inner", a: 1}
+  mapped: {use: Plus, each: {a: [2, $first.sum]}}
+  inner: {use: "#inner", each: {a: $mapped}}
+  counted: {use: Count, n: 2}
+  made: {use: Plus, each: {a: $counted}}
+  total: {use: Total, values: $inner.sum}
+  rest: {use: Total, values: $made}
+outputs: {total: {from: $total}, rest: {from: $rest}}
+workflows:
+  inner:
+    params: {a: 0}
+    nodes: {once: {use: Plus, a: $params.a}, twice: {use: Plus, a: $once}}
+    outputs: {sum: {from: $twice}}
+"""
+
+
+def test_composed_workflows_are_locked_and_read_again(engine, tmp_path):
+    file = tmp_path / "composed.yaml"
+    file.write_text(COMPOSED)
+    written = lock(file, engine=engine)
+    assert changes(read_lock(lock_path(file)), written) == []
+    assert "inner[1]/twice" in written.nodes
+    assert engine.run(file, locked=True).status == "done"
+    assert verify(file, engine=engine).changes == ()
+    file.write_text(COMPOSED.replace("[2, $first.sum]", "[$first.sum, 2]"))
+    with pytest.raises(LockError, match=r"input 'mapped\[1\].a' was .*first/twice.output.* and is 2"):
+        engine.run(file, locked=True)
+
+
 def test_is_the_same_each_time(engine, make_engine, file):
     lock(file, engine=engine)
     first = lock_path(file).read_bytes()

@@ -26,7 +26,7 @@ def facts_of(graph: Graph, plugins: Plugins, *, digest: Callable[[Path], str], n
     used = sorted(_origins(graph), key=lambda origin: origin.plugin)
     return Lock(
         workflow=graph.workflow,
-        nodes=plain_nodes(graph),
+        nodes=_as_read(plain_nodes(graph)),
         files=files_of(graph, digest),
         plugins={origin.plugin: _version(origin) for origin in used},
         libraries=_libraries(plugin for plugin in plugins.loaded if plugin.name in {origin.plugin for origin in used}),
@@ -58,6 +58,16 @@ def files_of(graph: Graph, digest: Callable[[Path], str]) -> Files:
             except OSError:
                 continue
     return dict(sorted(found.items()))
+
+
+def _as_read(value: Any) -> Any:
+    """A value as a lock file gives it back: a link to a node inside another one is text, because no file can have such a link."""
+    if isinstance(value, dict):
+        return {name: _as_read(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_as_read(item) for item in value]
+    is_inside = isinstance(value, Link) and any(mark in str(value) for mark in "/[")
+    return str(value) if is_inside else value
 
 
 def _address(value: Value, start: Path) -> str:
