@@ -64,15 +64,17 @@ LAYERS: dict[str, str] = {
     "nodegraph.workflow.editors": "json_schema stubs",
     "nodegraph.workflow.diagram": "diagram layout mermaid svg",
     "nodegraph_diffusion": (
-        "masks resizing canny tiny networks noise_schedule checkpoint adapters conditioning denoising options guidance "
+        "masks resizing canny tiles tiny networks noise_schedule checkpoint adapters conditioning denoising options guidance "
         "schedules sampling testing text training recipes"
     ),
     "nodegraph_diffusion.adapters": "lora",
     "nodegraph_diffusion.adapters.lora": "match family rotations formulas patch",
     "nodegraph_diffusion.checkpoint": "errors families files layouts detect load write",
     "nodegraph_diffusion.checkpoint.detect": (
-        "contents lora embedding model shapes sizes controlnet sources taesd text_encoders unets folder single_file description"
+        "contents lora embedding model shapes sizes controlnet sources extra_networks taesd text_encoders unets folder "
+        "single_file description"
     ),
+    "nodegraph_diffusion.checkpoint.detect.extra_networks": "file gligen image_encoder t2i_adapter upscaler",
     "nodegraph_diffusion.checkpoint.files": (
         "hub_connection hub_errors hub_hash hub_incomplete hub_resume hub json_file pickle_opcodes pickle_permission "
         "tensor_info pickle_file safetensors header mapped_file"
@@ -83,13 +85,15 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph_diffusion.checkpoint.load": "blank_network weights networks",
     "nodegraph_diffusion.checkpoint.write": "stream weights controlnet diffusers_folder safetensors_file single_file tuned_model",
-    "nodegraph_diffusion.conditioning": "steps prompt regions sdxl_sizes",
+    "nodegraph_diffusion.conditioning": "steps prompt image_prompts regions sdxl_sizes",
     "nodegraph_diffusion.denoising": "current_step threads preview protocols unet_denoiser batching unguided wrapper mask",
     "nodegraph_diffusion.guidance": (
         "adjusted attention_layers classifier_score clip_score dynamic_threshold gradient interval perturbed_attention prompts "
         "classifier_free composed dual perp_neg rescale self_attention spec"
     ),
-    "nodegraph_diffusion.networks": "source attention config shapes clip taesd unet classifier controlnet vae vector_quantiser",
+    "nodegraph_diffusion.networks": (
+        "source attention config shapes clip taesd unet classifier controlnet gligen rrdb t2i_adapter vae vector_quantiser"
+    ),
     "nodegraph_diffusion.recipes": "pixels bytepairs pictureworld tiny embedded",
     "nodegraph_diffusion.recipes.embedded": (
         "data layout autoencoder text latents denoiser decoder painting evaluation export figures card stages __main__"
@@ -146,8 +150,8 @@ LAYERS: dict[str, str] = {
     "nodegraph_nodes.pictures.inline": "png iterm kitty sixel show",
     "nodegraph_nodes.trained": "codec files models",
     "nodegraph_nodes.nodes": (
-        "outlines adapters batches conditioning edges grid guidance mask repaint latent latents lists concat image models sigmas "
-        "sampling template text"
+        "outlines adapters batches conditioning edges gligen grid guidance mask repaint latent latents lists concat image "
+        "image_prompts models sigmas sampling template text upscale"
     ),
 }
 """The modules and packages inside each package, lowest first."""

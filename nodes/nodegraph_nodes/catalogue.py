@@ -14,7 +14,18 @@ from typing import Final, Literal
 from nodegraph.plugin_api import did_you_mean
 from nodegraph_nodes.model_folders import ModelFolder, model_folders
 
-Wanted = Literal["model", "unet", "vae", "text_encoder", "lora", "controlnet", "embedding"]
+Wanted = Literal[
+    "model",
+    "unet",
+    "vae",
+    "text_encoder",
+    "lora",
+    "controlnet",
+    "embedding",
+    "upscaler",
+    "image_encoder",
+    "gligen",
+]
 
 SUFFIXES: Final = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")
 _FOLDER_MARKS: Final = ("model_index.json", "config.json", "adapter_config.json")  # a folder with one of these is one model
@@ -28,7 +39,11 @@ _SUBFOLDERS: Final[dict[str, Wanted]] = {
     "clip": "text_encoder",
     "loras": "lora",
     "controlnet": "controlnet",
+    "t2i_adapter": "controlnet",
     "embeddings": "embedding",
+    "upscale_models": "upscaler",
+    "clip_vision": "image_encoder",
+    "gligen": "gligen",
 }
 """ComfyUI's subfolders, by what they hold."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nodegraph_nodes import conversions
-from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise, Sigmas
+from nodegraph_nodes.types import Conditioning, Image, ImageEmbedding, Latent, Mask, Noise, Sigmas
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -220,10 +220,10 @@ class LatentCodec(TensorCodec):
 
 
 class PromptsCodec(SafetensorsCodec):
-    """Stores a Conditioning. The tensors of prompt k are called `k.embedding`, `k.pooled` and `k.mask`."""
+    """Stores a Conditioning. The tensors of prompt k are called `k.embedding`, `k.pooled`, `k.mask` and `k.images`."""
 
     name = "prompts"
-    AXES: Final = {"embedding": "1 L D", "pooled": "1 P", "mask": "B H W"}
+    AXES: Final = {"embedding": "1 L D", "pooled": "1 P", "mask": "B H W", "images": "N P"}
 
     def tensors(self, value: Conditioning) -> dict[str, Tensor]:
         from nodegraph_diffusion.conditioning.prompt import TENSORS  # most commands read no prompts
@@ -252,6 +252,7 @@ class PromptsCodec(SafetensorsCodec):
                 tensors[f"{k}.embedding"],
                 pooled=tensors.get(f"{k}.pooled"),
                 mask=tensors.get(f"{k}.mask"),
+                images=tensors.get(f"{k}.images"),
                 area=area and Area(**area),
                 size=size and SizeConditioning(**size),
                 steps=from_lists(steps),
@@ -338,5 +339,6 @@ CODECS: dict[type, SafetensorsCodec] = {
     Latent: LatentCodec(Latent, "samples", "B C h w", convert=conversions.latent),
     Conditioning: PromptsCodec(),
     Noise: TensorCodec(Noise, "values", "B C h w", ("seed", "draw", "numbers"), convert=conversions.noise),
+    ImageEmbedding: TensorCodec(ImageEmbedding, "values", "B P", convert=lambda value: None),
     Sigmas: TensorCodec(Sigmas, "values", "n", convert=conversions.sigmas),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from nodegraph_nodes.model_files import OpenedFile, OpenedPart, Patch
 
@@ -13,10 +13,22 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
     from torch import Tensor
 
-    from nodegraph_diffusion.checkpoint import ControlNetFile, TextPart, UNetPart, VAEPart
+    from nodegraph import Run
+    from nodegraph_diffusion.checkpoint import (
+        ControlNetFile,
+        GligenFile,
+        ImageEncoderFile,
+        T2IAdapterFile,
+        TextPart,
+        UNetPart,
+        UpscalerFile,
+        VAEPart,
+    )
     from nodegraph_diffusion.conditioning.prompt import Prompt
     from nodegraph_diffusion.denoising import Denoiser as DenoiserFunction
+    from nodegraph_diffusion.denoising.unet_denoiser import Control as ControlFunction
     from nodegraph_diffusion.networks.config import LatentSpace
+    from nodegraph_diffusion.networks.gligen import TextBox
 
 
 class _Value:
@@ -195,7 +207,7 @@ class UNetModel(_Value):
 
     opened: OpenedPart[UNetPart]
     patches: tuple[Patch, ...] = ()
-    controls: tuple[Control, ...] = ()
+    controls: tuple[Control | Grounding | Guide, ...] = ()
     concat: Concat | None = None
 
     @property
@@ -204,26 +216,81 @@ class UNetModel(_Value):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class ImageEmbedding(_Value):
+    """Pictures as CLIP's image encoder sees them: `values` (B, P), float32, not normalised."""
+
+    values: Tensor
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Upscaler(_Value):
+    """An upscaling network on disk, with its files as they were opened."""
+
+    file: UpscalerFile
+    files: tuple[OpenedFile, ...]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageEncoder(_Value):
+    """CLIP's image encoder on disk, with its files as they were opened."""
+
+    file: ImageEncoderFile
+    files: tuple[OpenedFile, ...]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GligenLayers(_Value):
+    """GLIGEN's layers on disk, with their files as they were opened."""
+
+    file: GligenFile
+    files: tuple[OpenedFile, ...]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Grounding(_Value):
+    """GLIGEN's layers, and the texts in boxes that they paint; `cell` is the side of a latent cell in pixels."""
+
+    gligen: GligenLayers
+    boxes: tuple[TextBox, ...]
+    cell: int
+
+
+class Guide(Protocol):
+    """Something else that guides a UNet: a plugin's node may append one to `UNetModel.controls`."""
+
+    def load(self, run: Run) -> ControlFunction:
+        """The function that guides, on the run's device: `nodegraph_diffusion.denoising.unet_denoiser.Control`.
+
+        It loads networks through `run.on_demand`.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class ControlNetModel(_Value):
-    """A ControlNet on disk, with its files as they were opened.
+    """A ControlNet or a T2I-Adapter on disk, with its files as they were opened.
 
     `base` is the UNet to add the weights to if the files hold differences from a UNet.
     """
 
-    file: ControlNetFile
+    file: ControlNetFile | T2IAdapterFile
     files: tuple[OpenedFile, ...]
     base: UNetModel | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Control(_Value):
-    """A ControlNet and the picture that it guides a UNet by, between `start` and `end`, fractions of the sampling."""
+    """A ControlNet and the picture that it guides a UNet by, between `start` and `end`, fractions of the sampling.
+
+    `blocks` is the number of residual blocks on each level of the UNet, for a T2I-Adapter.
+    """
 
     control_net: ControlNetModel
     image: Image
     strength: float
     start: float
     end: float
+    blocks: int = 2
 
 
 @dataclass(frozen=True, eq=False, repr=False)

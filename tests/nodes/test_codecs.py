@@ -13,7 +13,7 @@ from safetensors import safe_open
 from nodegraph_diffusion.conditioning.prompt import Area, Prompt, SizeConditioning
 from nodegraph_diffusion.conditioning.steps import Before, Every, From
 from nodegraph_nodes.codecs import CODECS
-from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise, Sigmas
+from nodegraph_nodes.types import Conditioning, Image, ImageEmbedding, Latent, Mask, Noise, Sigmas
 from tests.support.values import image, make, tensor_of
 
 kinds = st.sampled_from(list(CODECS))
@@ -194,7 +194,9 @@ def test_check_names_what_is_wrong(value, message):
 
 def test_finite_values_pass_the_check():
     for kind in CODECS:
-        shape = {Image: (1, 2, 2, 3), Mask: (1, 2, 2), Conditioning: (1, 2, 2), Sigmas: (5,)}.get(kind, (1, 4, 2, 2))
+        shape = {Image: (1, 2, 2, 3), Mask: (1, 2, 2), Conditioning: (1, 2, 2), Sigmas: (5,), ImageEmbedding: (1, 5)}.get(
+            kind, (1, 4, 2, 2)
+        )
         assert CODECS[kind].check(make(kind, torch.rand(shape))) is None
 
 

@@ -21,13 +21,17 @@ from nodegraph_nodes.types import (
     Conditioning,
     ControlNetModel,
     Denoiser,
+    GligenLayers,
     Image,
+    ImageEmbedding,
+    ImageEncoder,
     Latent,
     Mask,
     Noise,
     Sigmas,
     TextEncoder,
     UNetModel,
+    Upscaler,
 )
 
 NODES = {
@@ -42,6 +46,13 @@ NODES = {
     "LoadEmbedding": ({"text_encoder", "file", "word"}, {"output": TextEncoder}),
     "LoadControlNet": ({"file", "unet", "global_pool"}, {"output": ControlNetModel}),
     "ApplyControlNet": ({"unet", "control_net", "image", "strength", "start", "end"}, {"output": UNetModel}),
+    "LoadGligen": ({"file"}, {"output": GligenLayers}),
+    "ApplyGligen": ({"unet", "gligen", "text_encoder", "text", "width", "height", "x", "y", "unit"}, {"output": UNetModel}),
+    "LoadUpscaler": ({"file"}, {"output": Upscaler}),
+    "Upscale": ({"image", "upscaler", "tile", "overlap"}, {"output": Image}),
+    "LoadImageEncoder": ({"file"}, {"output": ImageEncoder}),
+    "ImageEncode": ({"image_encoder", "image", "fit"}, {"output": ImageEmbedding}),
+    "ImageCondition": ({"conditioning", "embedding", "strength", "noise", "seed"}, {"output": Conditioning}),
     "LoadImage": ({"path"}, {"image": Image, "mask": Mask}),
     "TextEncode": ({"text_encoder", "text", "clip_skip", "syntax", "text_2"}, {"output": Conditioning}),
     "CombineConditioning": ({"conditioning_1", "conditioning_2"}, {"output": Conditioning}),
@@ -140,7 +151,7 @@ def test_all_node_types_are_listed(plugins):
 def test_nodes_that_run_networks_are_numeric(plugins):
     numeric = {entry.name for entry in plugins.nodes.entries() if entry.value.numeric}
     painting = {"TextEncode", "VAEEncode", "VAEDecode", "ApplyInpaint", "UNetDenoise", "PerpNeg", "DualGuidance", "Sampler"}
-    painting |= {"ClassifierGuidance"}
+    painting |= {"ClassifierGuidance", "Upscale", "ImageEncode", "ApplyGligen"}
     learning = {name for name in plugins.nodes.names() if name.startswith("Train")} - {"TrainingOptions"}
     assert numeric == painting | learning | {"Edges", "Evaluate", "ExportModel"}
 

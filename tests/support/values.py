@@ -6,7 +6,7 @@ import torch
 
 from nodegraph_diffusion.conditioning.prompt import Area, Prompt
 from nodegraph_nodes.codecs import CODECS
-from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise, Sigmas
+from nodegraph_nodes.types import Conditioning, Image, ImageEmbedding, Latent, Mask, Noise, Sigmas
 
 
 def make(kind, tensor):
@@ -17,6 +17,7 @@ def make(kind, tensor):
         Latent: lambda: Latent(tensor, (24, 40)),
         Conditioning: lambda: Conditioning((Prompt(tensor, strength=0.1, area=Area(0.5, 1, 0, 0.25, fraction=True)),)),
         Noise: lambda: Noise(tensor, 2**64 - 1),
+        ImageEmbedding: lambda: ImageEmbedding(tensor),
         Sigmas: lambda: Sigmas(tensor),
     }[kind]()
 

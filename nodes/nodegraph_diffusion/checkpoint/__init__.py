@@ -13,19 +13,27 @@ from typing import TYPE_CHECKING, Any
 from nodegraph_diffusion.checkpoint.detect.controlnet import ControlNetFile
 from nodegraph_diffusion.checkpoint.detect.description import Description, describe, pair_text_encoders
 from nodegraph_diffusion.checkpoint.detect.embedding import EmbeddingFile
+from nodegraph_diffusion.checkpoint.detect.extra_networks.gligen import GligenFile
+from nodegraph_diffusion.checkpoint.detect.extra_networks.image_encoder import ImageEncoderFile
+from nodegraph_diffusion.checkpoint.detect.extra_networks.t2i_adapter import T2IAdapterFile
+from nodegraph_diffusion.checkpoint.detect.extra_networks.upscaler import UpscalerFile
 from nodegraph_diffusion.checkpoint.detect.lora import LoraFile
 from nodegraph_diffusion.checkpoint.detect.model import Checkpoint, TextEncoders, TextPart, UNetPart, VAEPart
 from nodegraph_diffusion.checkpoint.detect.sources import verify
 from nodegraph_diffusion.checkpoint.detect.taesd import TAESDFile
-from nodegraph_diffusion.checkpoint.errors import CheckpointError, Content
+from nodegraph_diffusion.checkpoint.errors import CheckpointError, Content, ExtraContent
 from nodegraph_diffusion.checkpoint.families import NAMES, Kind, Part
 
 if TYPE_CHECKING:
     from nodegraph_diffusion.checkpoint.load.networks import (
         load_controlnet,
+        load_gligen,
+        load_image_encoder,
+        load_t2i_adapter,
         load_taesd,
         load_text_encoder,
         load_unet,
+        load_upscaler,
         load_vae,
     )
     from nodegraph_diffusion.checkpoint.write.controlnet import save_controlnet
@@ -43,20 +51,29 @@ __all__ = [
     "Conversion",
     "Description",
     "EmbeddingFile",
+    "ExtraContent",
+    "GligenFile",
+    "ImageEncoderFile",
     "Kind",
     "LoraFile",
     "Part",
+    "T2IAdapterFile",
     "TAESDFile",
     "TextEncoders",
     "TextPart",
     "UNetPart",
+    "UpscalerFile",
     "VAEPart",
     "convert",
     "describe",
     "load_controlnet",
+    "load_gligen",
+    "load_image_encoder",
+    "load_t2i_adapter",
     "load_taesd",
     "load_text_encoder",
     "load_unet",
+    "load_upscaler",
     "load_vae",
     "pair_text_encoders",
     "save_controlnet",

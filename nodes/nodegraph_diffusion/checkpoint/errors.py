@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-Content = Literal["model", "unet", "vae", "text_encoder", "lora", "controlnet", "embedding"]
+ExtraContent = Literal["upscaler", "image_encoder", "t2i_adapter", "gligen"]
+"""The networks beside those of a model."""
+
+Content = Literal["model", "unet", "vae", "text_encoder", "lora", "controlnet", "embedding"] | ExtraContent
 """What a file or folder can hold that something can load."""
 
 DOWNLOAD_AGAIN = "Download or copy the file again."

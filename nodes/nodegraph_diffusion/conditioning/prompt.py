@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from nodegraph_diffusion.conditioning.steps import StepCondition
 
-TENSORS = ("embedding", "pooled", "mask")  # the fields of a Prompt that are tensors or None
+TENSORS = ("embedding", "pooled", "mask", "images")  # the fields of a Prompt that are tensors or None
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class Prompt:
     (1 or B, H, W) in [0, 1] covers the whole picture and may have any size; with `mask_bounds`, only the rectangle around its
     non-black part is computed. `start` and `end` are fractions of the sampling by the model's timesteps: 0 is all noise, 1 is no
     noise. `steps` are conditions that all hold in the steps in which it applies. The prompts of one conditioning with the same
-    `term` are averaged; terms are added with their `term_weight` (see `ComposedGuidance`). Raises ValueError for numbers that are
+    `term` are averaged; terms are added with their `term_weight` (see `ComposedGuidance`). `images` (n, P) are the encodings of
+    pictures from which `pooled` was made instead of a text (see `with_images`). Raises ValueError for numbers that are
     out of range.
     """
 
@@ -80,6 +81,7 @@ class Prompt:
     steps: tuple[StepCondition, ...] = ()
     term: int = 0
     term_weight: float = 1.0
+    images: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("strength", "mask_strength"):
@@ -100,4 +102,5 @@ class Prompt:
             embedding=function(self.embedding),
             pooled=None if self.pooled is None else function(self.pooled),
             mask=None if self.mask is None else function(self.mask),
+            images=None if self.images is None else function(self.images),
         )

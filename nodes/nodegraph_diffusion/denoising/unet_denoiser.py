@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,11 +17,11 @@ from nodegraph_diffusion.conditioning.sdxl_sizes import AESTHETIC, UNAESTHETIC, 
 from nodegraph_diffusion.denoising.current_step import current_step
 from nodegraph_diffusion.denoising.threads import more_threads
 from nodegraph_diffusion.networks.source import NetworkSource, network_from
-from nodegraph_diffusion.networks.unet import guidance_embedding
+from nodegraph_diffusion.networks.unet import EncoderMaps, guidance_embedding
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
 if TYPE_CHECKING:
-    from nodegraph_diffusion.networks.attention import AttentionHook, Context
+    from nodegraph_diffusion.networks.attention import AttentionHook, Context, TokenHook
     from nodegraph_diffusion.networks.unet import Controls, UNet
 
 MAX_REPEATS = 4  # how often a prompt is repeated at most to share a batch with a longer one
@@ -31,7 +31,11 @@ IndexedRegion = tuple[int, Region]
 
 
 class Control(Protocol):
-    """Adds residuals to a UNet's feature maps between `start` and `end`, fractions of the sampling by timesteps."""
+    """Guides a UNet between `start` and `end`, fractions of the sampling by timesteps.
+
+    What it returns says where it enters: `Controls` are residuals for the skip connections and the middle block, as a ControlNet
+    has them; `EncoderMaps` are added in the encoder; a `TokenHook` changes the tokens of transformer blocks.
+    """
 
     @property
     def start(self) -> float: ...
@@ -39,8 +43,10 @@ class Control(Protocol):
     @property
     def end(self) -> float: ...
 
-    def __call__(self, x: Tensor, timesteps: Tensor, context: Tensor, added: Tensor | None, /) -> Controls:
-        """The residuals for what the UNet sees, without the channels beside the latent.
+    def __call__(
+        self, x: Tensor, timesteps: Tensor, context: Tensor, added: Tensor | None, /
+    ) -> Controls | EncoderMaps | TokenHook:
+        """The changes for what the UNet sees, without the channels beside the latent.
 
         For n prompts these are x (n * B, C, h, w), or a part of it if prompts have areas, timesteps (n * B,), prompts (n * B, L, D)
         and the vector conditioning (n * B, A). The first prompt's pictures come first. Calls with the same prompts pass the same
@@ -74,10 +80,10 @@ class ConditionedUNet:
 
     A conditioning is one prompt or several, whose predictions are mixed, or the encoding of one (1 or B, L, D). `concat`
     (1 or B, C', h, w) are channels that the network sees beside the latent, (..., 1, 1) if they are the same in every cell.
-    `controls` add residuals. `cell` is the side of a latent cell in pixels. `guidance` is the scale w for a network that was
-    distilled with guidance, 0 for none. The refiner of SDXL receives a high aesthetic score for the first conditioning and a low
-    one for the others. The network computes on its own device and in its own dtype; inputs and results are float32. If it comes
-    from a source, only calls hold it. Raises ValueError for a conditioning without prompts.
+    `controls` change what happens inside. `cell` is the side of a latent cell in pixels. `guidance` is the scale w for a network
+    that was distilled with guidance, 0 for none. The refiner of SDXL receives a high aesthetic score for the first conditioning and
+    a low one for the others. The network computes on its own device and in its own dtype; inputs and results are float32. If it
+    comes from a source, only calls hold it. Raises ValueError for a conditioning without prompts.
     """
 
     def __init__(
@@ -154,13 +160,11 @@ class ConditionedUNet:
         timesteps = torch.full((cuts.shape[0],), timestep, device=weight.device)
         c_in = 1 / math.sqrt(1 + level**2)
         scaled = (cuts * c_in).to(weight)
-        controls = self._residuals(scaled, timesteps, batch, level)
+        changes = self._changes(scaled, timesteps, batch, level)
         if batch.concat is not None:
             scaled = torch.cat([scaled, batch.concat], dim=1)
         guidance = self._guidance_input(unet, weight)
-        predicted: Tensor = unet(
-            scaled, timesteps, batch.projected, batch.added, controls=controls, attention=attention, **guidance
-        ).to(x)
+        predicted: Tensor = unet(scaled, timesteps, batch.projected, batch.added, attention=attention, **changes, **guidance).to(x)
         if self.noise_schedule.prediction == "v":
             return cuts * c_in**2 - predicted * (level * c_in)
         return cuts - predicted * level
@@ -171,16 +175,26 @@ class ConditionedUNet:
             return {}
         return {"guidance": guidance_embedding(self.guidance, width).to(weight)}
 
-    def _residuals(self, scaled: Tensor, timesteps: Tensor, batch: _Batch, level: float) -> Controls | None:
-        """The sum of the residuals of all controls that are active at this noise level."""
+    def _changes(self, scaled: Tensor, timesteps: Tensor, batch: _Batch, level: float) -> dict[str, Any]:
+        """What the controls that are active at this noise level change, as arguments of the network; residuals are summed."""
         total: Controls | None = None
+        maps: list[EncoderMaps] = []
+        hooks: list[TokenHook] = []
         for control in self.controls:
-            if self.noise_schedule.sigma_at(control.end) <= level <= self.noise_schedule.sigma_at(control.start):
-                skips, middle = control(scaled, timesteps, batch.context, batch.added)
+            if not self.noise_schedule.sigma_at(control.end) <= level <= self.noise_schedule.sigma_at(control.start):
+                continue
+            change = control(scaled, timesteps, batch.context, batch.added)
+            if isinstance(change, EncoderMaps):
+                maps.append(change)
+            elif isinstance(change, tuple):
+                skips, middle = change
                 if total is not None:
                     skips, middle = tuple(a + b for a, b in zip(total[0], skips, strict=True)), total[1] + middle
                 total = skips, middle
-        return total
+            else:
+                hooks.append(change)
+        further = {"encoder_maps": maps, "token_hooks": hooks}
+        return {"controls": total, **{name: value for name, value in further.items() if value}}
 
     def _plan_for(self, x: Tensor, unet: UNet) -> _Plan:
         """The plan for latents like x; the last one is kept as long as the network is in memory."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +20,16 @@ class AttentionHook(Protocol):
     """
 
     def __call__(self, layer: str, q: Tensor, k: Tensor, v: Tensor, /) -> Tensor | None: ...
+
+
+class TokenHook(Protocol):
+    """Changes the tokens of transformer blocks between their self-attention and their cross-attention.
+
+    It is called for each block by name ("middle_block.1.transformer_blocks.0"), with the tokens (B, L, C) there, and returns
+    tokens of the same shape. L is h * w of the feature map there.
+    """
+
+    def __call__(self, block: str, tokens: Tensor, /) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -110,10 +120,14 @@ class TransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(channels)
         self.norm3 = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor, context: KeysValues, hook: AttentionHook | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, context: KeysValues, hook: AttentionHook | None = None, token_hooks: Sequence[TokenHook] = ()
+    ) -> Tensor:
         """(B, N, channels) -> (B, N, channels)."""
         normed = self.norm1(x)
         x = x + self.attn1(normed, self.attn1.project(normed), hook)
+        for change in token_hooks:
+            x = change(self.attn1.layer_name.removesuffix(".attn1"), x)
         x = x + self.attn2(self.norm2(x), context)
         out: Tensor = x + self.ff(self.norm3(x))
         return out
@@ -134,12 +148,18 @@ class SpatialTransformer(nn.Module):
         self.proj_out = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
         nn.init.zeros_(self.proj_out.weight)
 
-    def forward(self, x: Tensor, context: Iterator[KeysValues], hook: AttentionHook | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        context: Iterator[KeysValues],
+        hook: AttentionHook | None = None,
+        token_hooks: Sequence[TokenHook] = (),
+    ) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w); uses one layer of the context for each of its blocks."""
         normed = self.norm(x)
         tokens = self.proj_in(pixels_as_tokens(normed)) if self.linear else pixels_as_tokens(self.proj_in(normed))  # (B, h * w, C)
         for block in self.transformer_blocks:
-            tokens = block(tokens, next(context), hook)
+            tokens = block(tokens, next(context), hook, token_hooks)
         if self.linear:
             tokens = self.proj_out(tokens)
         pixels = tokens.transpose(1, 2).reshape(x.shape)

@@ -144,6 +144,27 @@ class CLIPTextModel(nn.Module):
         return hidden, pooled
 
 
+_MEAN, _DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of OpenAI's training pictures
+
+
+def clip_pixels(pixels: Tensor, size: int, *, crop: bool) -> Tensor:
+    """Pictures (B, 3, H, W) in [0, 1] as the published image encoders expect them: (B, 3, size, size), normalised.
+
+    They are resized bicubically, so that their shorter side is `size` with `crop`, which then cuts out the middle; otherwise they
+    are stretched. As in the published preprocessing, they have 8 bits.
+    """
+    height, width = pixels.shape[-2:]
+    scale = size / min(height, width)
+    target = (round(scale * height), round(scale * width)) if crop else (size, size)
+    if (height, width) != (size, size):
+        pixels = F.interpolate(pixels, size=target, mode="bicubic", antialias=True)
+        top, left = (target[0] - size) // 2, (target[1] - size) // 2
+        pixels = pixels[..., top : top + size, left : left + size]
+    pixels = (pixels * 255).clamp(0, 255).round() / 255
+    mean, deviation = (torch.tensor(values)[:, None, None] for values in (_MEAN, _DEVIATION))
+    return (pixels - mean) / deviation
+
+
 class CLIPVisionEmbeddings(nn.Module):
     """A class token and patches, plus position embeddings."""
 

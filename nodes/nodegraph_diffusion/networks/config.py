@@ -10,7 +10,17 @@ from typing import ClassVar, Literal
 from nodegraph_diffusion.tiny import preview_map
 
 _WIDEST = 1 << 20  # more than any network has, and small enough that the product of two is a possible number of bytes
-_REPEATED = ("layers", "num_res_blocks", "transformer_depth", "up_depth", "middle_blocks", "middle_depth", "channel_mult")
+_REPEATED = (
+    "layers",
+    "blocks",
+    "doublings",
+    "num_res_blocks",
+    "transformer_depth",
+    "up_depth",
+    "middle_blocks",
+    "middle_depth",
+    "channel_mult",
+)
 _MOST_REPEATED = 256
 _MOST_LEVELS = 16
 
@@ -219,7 +229,59 @@ class TAESDConfig:
         return shapes
 
 
-Config = CLIPTextConfig | CLIPVisionConfig | UNetConfig | VAEConfig | TAESDConfig
+@dataclass(frozen=True, kw_only=True)
+class UpscalerConfig:
+    """Sizes of an upscaling network of the ESRGAN kind; the defaults are those of RealESRGAN_x4plus.
+
+    The picture is made `unshuffle` times smaller, with as many more channels, then twice as large `doublings` times.
+    """
+
+    channels: int = 3
+    width: int = 64
+    growth: int = 32
+    blocks: int = 23
+    doublings: int = 2
+    unshuffle: int = 1
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, may_be_zero=("doublings",))
+        _check_divides("unshuffle", self.unshuffle, 1 << self.doublings)
+
+    @property
+    def scale(self) -> int:
+        """How many times a picture becomes larger."""
+        return (1 << self.doublings) // self.unshuffle
+
+
+@dataclass(frozen=True, kw_only=True)
+class T2IAdapterConfig:
+    """Sizes of a T2I-Adapter; the defaults are those for Stable Diffusion 1. `channels` are those of the UNet's levels."""
+
+    in_channels: int = 3
+    channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    blocks: int = 2
+    unshuffle: int = 8
+
+    def __post_init__(self) -> None:
+        _check_sizes(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GligenConfig:
+    """Sizes of GLIGEN's layers. `blocks` are the names of a UNet's transformer blocks, each with its channels."""
+
+    blocks: tuple[tuple[str, int], ...]
+    token_width: int = 768
+    text_width: int = 768
+    frequencies: int = 8
+    places: int = 30
+
+    def heads(self, channels: int) -> int:
+        """The number of attention heads of a layer: 8 in Stable Diffusion 1, otherwise one for 64 channels."""
+        return 8 if self.token_width == GligenConfig.token_width else max(channels // 64, 1)
+
+
+Config = CLIPTextConfig | CLIPVisionConfig | UNetConfig | VAEConfig | TAESDConfig | UpscalerConfig | T2IAdapterConfig
 
 
 def _check_sizes(config: Config, may_be_zero: Collection[str] = ()) -> None:

@@ -6,7 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from nodegraph_diffusion.networks.config import HINT_WIDTHS, CLIPTextConfig, UNetConfig, VAEConfig
+from nodegraph_diffusion.networks.config import (
+    HINT_WIDTHS,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    GligenConfig,
+    T2IAdapterConfig,
+    UNetConfig,
+    UpscalerConfig,
+    VAEConfig,
+)
 
 Shape = tuple[int, ...]
 TensorShapes = dict[str, Shape]
@@ -31,6 +40,12 @@ def unet_shapes(config: UNetConfig) -> TensorShapes:
             if level > 0 and i == config.num_res_blocks:
                 shapes |= _convolution(f"{name}.{2 if depth else 1}.conv", width, width)
     return shapes | _norm("out.0", channels) | _convolution("out.2", channels, config.out_channels)
+
+
+def transformer_widths(config: UNetConfig) -> dict[str, int]:
+    """The names of the transformer blocks of a `UNet`, each with its number of channels."""
+    mark = ".attn1.to_q.weight"
+    return {name.removesuffix(mark): shape[0] for name, shape in unet_shapes(config).items() if name.endswith(mark)}
 
 
 def controlnet_shapes(config: UNetConfig, hint_widths: Sequence[int] = HINT_WIDTHS) -> TensorShapes:
@@ -84,6 +99,68 @@ def text_shapes(config: CLIPTextConfig) -> TensorShapes:
         "embeddings.token_embedding.weight": (config.vocab_size, width),
         "embeddings.position_embedding.weight": (config.max_length, width),
     }
+    shapes |= _clip_layers(config) | _norm("final_layer_norm", width)
+    return shapes if config.projection is None else shapes | {"text_projection.weight": (config.projection, width)}
+
+
+def vision_shapes(config: CLIPVisionConfig) -> TensorShapes:
+    """The tensors of a `CLIPVisionModel`."""
+    width, patch = config.width, config.patch
+    shapes: TensorShapes = {
+        "embeddings.class_embedding": (width,),
+        "embeddings.patch_embedding.weight": (width, 3, patch, patch),
+        "embeddings.position_embedding.weight": (config.patches + 1, width),
+    }
+    shapes |= _norm("pre_layrnorm", width) | _clip_layers(config) | _norm("post_layernorm", width)
+    return shapes | {"visual_projection.weight": (config.projection, width)}
+
+
+def upscaler_shapes(config: UpscalerConfig) -> TensorShapes:
+    """The tensors of an `Upscaler`."""
+    width, growth = config.width, config.growth
+    shapes = _convolution("conv_first", config.channels * config.unshuffle**2, width)
+    for block in (f"body.{i}.rdb{k}" for i in range(config.blocks) for k in (1, 2, 3)):
+        for i in range(1, 6):
+            shapes |= _convolution(f"{block}.conv{i}", width + (i - 1) * growth, growth if i < 5 else width)
+    for name in ("conv_body", *(f"conv_up{i}" for i in range(1, config.doublings + 1)), "conv_hr"):
+        shapes |= _convolution(name, width, width)
+    return shapes | _convolution("conv_last", width, config.channels)
+
+
+def t2i_adapter_shapes(config: T2IAdapterConfig) -> TensorShapes:
+    """The tensors of a `T2IAdapter`."""
+    before = config.channels[0]
+    shapes = _convolution("conv_in", config.in_channels * config.unshuffle**2, before)
+    for level, width in enumerate(config.channels):
+        for i in range(config.blocks):
+            name = f"body.{level * config.blocks + i}"
+            if i == 0 and before != width:
+                shapes |= _convolution(f"{name}.in_conv", before, width, size=1)
+            shapes |= _convolution(f"{name}.block1", width, width) | _convolution(f"{name}.block2", width, width, size=1)
+        before = width
+    return shapes
+
+
+def gligen_shapes(config: GligenConfig) -> TensorShapes:
+    """The tensors of a `Gligen`."""
+    position, hidden = 8 * config.frequencies, 512
+    shapes = _linear("position_net.linears.0", config.text_width + position, hidden)
+    shapes |= _linear("position_net.linears.2", hidden, hidden) | _linear("position_net.linears.4", hidden, config.token_width)
+    shapes |= {"position_net.null_positive_feature": (config.text_width,), "position_net.null_position_feature": (position,)}
+    for block, width in config.blocks:
+        name = f"layers.{block.replace('.', '/')}"
+        shapes |= _linear(f"{name}.linear", config.token_width, width) | _linear(f"{name}.attn.to_out.0", width, width)
+        shapes |= {f"{name}.attn.to_{part}.weight": (width, width) for part in "qkv"}
+        shapes |= _linear(f"{name}.ff.net.0.proj", width, width * 8) | _linear(f"{name}.ff.net.2", width * 4, width)
+        shapes |= _norm(f"{name}.norm1", width) | _norm(f"{name}.norm2", width)
+        shapes |= {f"{name}.alpha_attn": (), f"{name}.alpha_dense": ()}
+    return shapes
+
+
+def _clip_layers(config: CLIPTextConfig | CLIPVisionConfig) -> TensorShapes:
+    """The tensors of CLIP's transformer layers."""
+    shapes: TensorShapes = {}
+    width = config.width
     for i in range(config.layers):
         layer = f"encoder.layers.{i}"
         for name in ("layer_norm1", "layer_norm2"):
@@ -91,8 +168,7 @@ def text_shapes(config: CLIPTextConfig) -> TensorShapes:
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
             shapes |= _linear(f"{layer}.self_attn.{name}", width, width)
         shapes |= _linear(f"{layer}.mlp.fc1", width, config.mlp_width) | _linear(f"{layer}.mlp.fc2", config.mlp_width, width)
-    shapes |= _norm("final_layer_norm", width)
-    return shapes if config.projection is None else shapes | {"text_projection.weight": (config.projection, width)}
+    return shapes
 
 
 def _encoder(config: UNetConfig) -> TensorShapes:

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nodegraph_diffusion.networks.attention import AttentionHook, Context, KeysValues, SpatialTransformer, TransformerBlock
+from nodegraph_diffusion.networks.attention import (
+    AttentionHook,
+    Context,
+    KeysValues,
+    SpatialTransformer,
+    TokenHook,
+    TransformerBlock,
+)
 from nodegraph_diffusion.networks.config import UNetConfig as UNetConfig
 
 Controls = tuple[tuple[Tensor, ...], Tensor]
 """Residuals for the skip connections, in order of `input_blocks`, and for the middle block (Zhang et al. 2023, Eq. 2)."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderMaps:
+    """Maps to add to the outputs of `input_blocks`, in order; None adds nothing (Mou et al. 2023, Eq. 5).
+
+    The following blocks see the sums, and so do the skip connections. Fewer maps than blocks are enough.
+    """
+
+    maps: tuple[Tensor | None, ...]
 
 
 def timestep_embedding(timesteps: Tensor, channels: int) -> Tensor:
@@ -92,13 +110,14 @@ class Block(nn.ModuleList):
         context: Iterator[KeysValues],
         size: tuple[int, int] | None = None,
         attention: AttentionHook | None = None,
+        token_hooks: Sequence[TokenHook] = (),
     ) -> Tensor:
         """(B, C, h, w) -> (B, C', h', w'). `size` is the output size of an Upsample; a block with one needs it."""
         for layer in self:
             if isinstance(layer, ResBlock):
                 x = layer(x, embedding)
             elif isinstance(layer, SpatialTransformer):
-                x = layer(x, context, attention)
+                x = layer(x, context, attention, token_hooks)
             elif isinstance(layer, Upsample):
                 x = layer(x, size)
             else:
@@ -196,27 +215,33 @@ class UNet(UNetEncoder):
         controls: Controls | None = None,
         attention: AttentionHook | None = None,
         guidance: Tensor | None = None,
+        encoder_maps: Sequence[EncoderMaps] = (),
+        token_hooks: Sequence[TokenHook] = (),
     ) -> Tensor:
         """(B, in_channels, h, w), (B,) and a prompt (B, L, context_dim) or its projection -> (B, out_channels, h, w).
 
         `added` is the vector conditioning (B, added_dim) of networks that have one. `attention` may replace self-attention layers.
         `guidance` is the embedding (1 or B, guidance_dim) of the guidance scale for a distilled network; None means no guidance.
+        `encoder_maps` are added in the encoder; `token_hooks` change the tokens of transformer blocks, one after the other.
         Timesteps may lie between the trained ones. Heights and widths that the downsampling does not divide are rounded up on the
         way down and restored on the way up, as in the published model.
         """
         layers = iter((context if isinstance(context, Context) else self.project_context(context)).layers)
         embedding = self.embed(timesteps, added, x.dtype, guidance)
         skips: list[Tensor] = []
-        for block in self.input_blocks:
-            x = block(x, embedding, layers, attention=attention)
+        for i, block in enumerate(self.input_blocks):
+            x = block(x, embedding, layers, attention=attention, token_hooks=token_hooks)
+            for added_maps in encoder_maps:
+                if i < len(added_maps.maps) and (one := added_maps.maps[i]) is not None:
+                    x = x + one
             skips.append(x)
-        x = self.middle_block(x, embedding, layers, attention=attention)
+        x = self.middle_block(x, embedding, layers, attention=attention, token_hooks=token_hooks)
         if controls is not None:
             skips = [skip + residual for skip, residual in zip(skips, controls[0], strict=True)]
             x = x + controls[1]
         for block in self.output_blocks:
             x = torch.cat([x, skips.pop()], dim=1)
             size = skips[-1].shape[-2:] if skips else None  # an upsampling block is never the last
-            x = block(x, embedding, layers, size=size, attention=attention)
+            x = block(x, embedding, layers, size=size, attention=attention, token_hooks=token_hooks)
         out: Tensor = self.out(x)
         return out

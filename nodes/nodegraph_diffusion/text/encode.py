@@ -73,6 +73,16 @@ def encode_prompt(model: CLIPTextModel, tokenizer: Tokenizer, text: str, clip_sk
     return read_prompt([Reader(model, tokenizer)], text, clip_skip).embedding
 
 
+def read_pooled(reader: Reader, text: str) -> Tensor:
+    """The encoding of the end of `text`, (1, width) float32, after the last layer and its norm; weights do not count."""
+    tokens = torch.tensor([[token for token, _ in chunk_prompt(reader.tokenizer, text, embeddings=_inserted(reader)[0])[0]]])
+    with torch.no_grad():
+        device = next(reader.model.parameters()).device
+        hidden, _ = reader.model.encode(tokens.to(device), 1, _inserted(reader)[1])  # (1, max_length, width)
+    end = int((tokens[0] == reader.model.config.eos).int().argmax())
+    return hidden[:, end].float()
+
+
 def chunk_prompt(
     tokenizer: Tokenizer, text: str, syntax: Syntax = "comfyui", embeddings: Mapping[str, Sequence[int]] | None = None
 ) -> list[list[WeightedToken]]:

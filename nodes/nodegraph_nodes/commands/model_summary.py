@@ -6,12 +6,14 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from nodegraph_diffusion.checkpoint import ImageEncoderFile, T2IAdapterFile, UpscalerFile
 from nodegraph_diffusion.checkpoint.families import XL_SCALING_FACTOR
 from nodegraph_diffusion.networks.config import VAEConfig
 from nodegraph_nodes.models.errors import TAKEN_BY
 
 if TYPE_CHECKING:
     from nodegraph_diffusion.checkpoint import Content, ControlNetFile, Description, EmbeddingFile, LoraFile, VAEPart
+    from nodegraph_nodes.models.find import NetworkFile
 
 _BY_WIDTH: Final = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl-refiner"}
 """The families, by the width of the prompts that their UNets attend to."""
@@ -37,6 +39,9 @@ def summary(description: Description) -> dict[str, object]:
     elif content == "controlnet":
         found = description.controlnet()
         family, files = _BY_WIDTH.get(description.controlnet().config.context_dim), description.controlnet().files
+    elif content in ("upscaler", "image_encoder", "t2i_adapter", "gligen"):
+        network = description.extra_network(content)
+        return _facts(content, _network_family(network), description, network.files) | {"notes": list(network.notes)}
     elif content == "embedding":
         found = description.embedding()
         family, files = _embedding_family(description.embedding()), (description.path,)
@@ -80,6 +85,17 @@ def _lora_family(lora: LoraFile) -> str | None:
     from nodegraph_diffusion.adapters.lora.family import families
 
     return " or ".join(families(lora)) or None
+
+
+def _network_family(network: NetworkFile) -> str | None:
+    """The family whose latents, prompts or pooled encodings a network fits; None if it fits any, or none that was published."""
+    if isinstance(network, UpscalerFile):
+        return f"{network.config.scale} times larger"
+    if isinstance(network, ImageEncoderFile):
+        return {768: "CLIP-L", 1024: "OpenCLIP-H", 1280: "OpenCLIP-bigG"}.get(network.config.projection)
+    if isinstance(network, T2IAdapterFile):
+        return "sd1 or sd2"
+    return _BY_WIDTH.get(network.config.token_width)
 
 
 def _vae_family(vae: VAEPart) -> str | None:

@@ -33,7 +33,8 @@ def models(model: tuple[str, ...], as_json: bool) -> None:
     has the kind of the model, its layout, its native size, its size on disk, and how the kind was detected.
 
     Your folders are those of 'dirs' in [models] of the config file, or of NODEGRAPH_MODELS. The list has models, LoRAs,
-    ControlNets, VAEs and embeddings, each with its family, dtype and size, or with the reason why it cannot be loaded.
+    ControlNets, VAEs, embeddings, upscalers and others, each with its family, dtype and size, or with the reason why it cannot be
+    loaded.
     """
     objects = [_describe(name, as_json) for name in model or [BUILTIN + known for known in builtin_models()]]
     if not model:
@@ -49,7 +50,7 @@ def _describe(name: str, as_json: bool) -> dict[str, Any]:
     try:
         path = model_path(name, Path.cwd(), None)
         description = describe(path)
-        if description.content in ("lora", "controlnet", "embedding") or decodes_previews(description):
+        if description.content not in (None, "model", "unet", "vae", "text_encoder") or decodes_previews(description):
             facts = _print_summary(name, path, summary(description), as_json)
             if not as_json:
                 echo(f"  load it with {facts['node'] or '--preview-decoder, for previews'}")

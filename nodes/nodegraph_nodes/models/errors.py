@@ -19,6 +19,10 @@ TAKEN_BY: Final[Mapping[Content, str]] = {
     "lora": "LoadLora",
     "controlnet": "LoadControlNet",
     "embedding": "LoadEmbedding",
+    "upscaler": "LoadUpscaler",
+    "image_encoder": "LoadImageEncoder",
+    "t2i_adapter": "LoadControlNet",
+    "gligen": "LoadGligen",
 }
 """The node to give a file to, by what the file holds."""
 

@@ -14,9 +14,13 @@ from nodegraph_diffusion.checkpoint import (
     Checkpoint,
     ControlNetFile,
     Description,
+    GligenFile,
+    ImageEncoderFile,
     LoraFile,
+    T2IAdapterFile,
     TextEncoders,
     UNetPart,
+    UpscalerFile,
     VAEPart,
     describe,
 )
@@ -25,6 +29,9 @@ from nodegraph_nodes.models.errors import file_errors
 
 Model = Checkpoint | UNetPart | VAEPart | TextEncoders
 """A model, or a part of one that can be loaded without the others."""
+
+NetworkFile = UpscalerFile | ImageEncoderFile | T2IAdapterFile | GligenFile
+"""A network beside those of a model."""
 
 BUILTIN: Final = "builtin:"
 HUB: Final = "hf://"
@@ -158,7 +165,7 @@ def model_resource(model: Model) -> Resource:
     return Resource(model, files, notes_of(model))
 
 
-def notes_of(found: Model | ControlNetFile | LoraFile) -> tuple[str, ...]:
+def notes_of(found: Model | ControlNetFile | LoraFile | NetworkFile) -> tuple[str, ...]:
     """What was ignored or assumed when the files were described, each with the name of the file or folder."""
     return tuple(f"{found.path.name}: {note}" for note in found.notes)
 
@@ -190,6 +197,24 @@ find_unet = _model_finder(Description.unet, "unet")
 find_vae = _model_finder(Description.vae, "vae")
 
 
+def _network_finder(
+    pick: Callable[[Description], UpscalerFile | ImageEncoderFile | GligenFile], wanted: Wanted
+) -> Callable[[str, Path], Resource]:
+    def find(text: str, base: Path) -> Resource:
+        """The network that `text` names. Raises ValueError, with what was found, if it is not of this kind."""
+        path = file_path(text, base, wanted)
+        with file_errors():
+            found = pick(_described(_steady(path)))
+        return Resource(found, dict(zip(["network", "config"], found.files, strict=False)), notes_of(found))
+
+    return find
+
+
+find_upscaler = _network_finder(Description.upscaler, "upscaler")
+find_image_encoder = _network_finder(Description.image_encoder, "image_encoder")
+find_gligen = _network_finder(Description.gligen, "gligen")
+
+
 def find_lora(text: str, base: Path) -> Resource:
     """The LoRA or similar adapter that `text` names, a file or a folder. Raises ValueError for anything else."""
     path = file_path(text, base, "lora")
@@ -208,9 +233,10 @@ def find_embedding(text: str, base: Path) -> Resource:
 
 
 def find_control_net(text: str, base: Path) -> Resource:
-    """The ControlNet that `text` names, a file or a diffusers folder. Raises ValueError for anything else."""
+    """The ControlNet or T2I-Adapter that `text` names, a file or a diffusers folder. Raises ValueError for anything else."""
     path = file_path(text, base, "controlnet")
     with file_errors():
-        found = _described(_steady(path)).controlnet()
+        description = _described(_steady(path))
+        found = description.t2i_adapter() if description.content == "t2i_adapter" else description.controlnet()
     names = [file.name for file in found.files] if found.path.is_dir() else ["control", "config"]
     return Resource(found, dict(zip(names, found.files, strict=False)), notes_of(found))

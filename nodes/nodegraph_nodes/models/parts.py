@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from nodegraph.plugin_api import AUTO
-from nodegraph_nodes.model_files import OpenedPart, P, Patch
+from nodegraph_nodes.model_files import OpenedFile, OpenedPart, P, Patch
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.opened_files import require_unchanged
 from nodegraph_nodes.models.patches import require_unchanged_patch
@@ -17,15 +17,19 @@ if TYPE_CHECKING:
 
     from nodegraph import Run
     from nodegraph.plugin_api import OnDemand
+    from nodegraph_diffusion.checkpoint import ControlNetFile
     from nodegraph_diffusion.networks.clip import CLIPTextModel
     from nodegraph_diffusion.networks.unet import UNet
     from nodegraph_diffusion.networks.vae import AutoencoderKL
+    from nodegraph_nodes.models.find import NetworkFile
 
 T = TypeVar("T")
 N = TypeVar("N", "UNet", "CLIPTextModel")
 
 
-def network_dtype(network: Literal["unet", "controlnet", "vae", "text_encoder"], run: Run) -> torch.dtype:
+def network_dtype(
+    network: Literal["unet", "controlnet", "vae", "text_encoder", "upscaler", "image_encoder"], run: Run
+) -> torch.dtype:
     """The dtype that a network computes in.
 
     UNets and ControlNets compute in the dtype of the run; `auto`, which a node receives only if it is called without an engine,
@@ -34,7 +38,7 @@ def network_dtype(network: Literal["unet", "controlnet", "vae", "text_encoder"],
     """
     import torch
 
-    if network in ("vae", "text_encoder") or run.dtype == AUTO:
+    if network not in ("unet", "controlnet") or run.dtype == AUTO:
         return torch.float32
     dtype: torch.dtype = getattr(torch, run.dtype)
     return dtype
@@ -94,6 +98,33 @@ def patched_on_demand(
     for patch in patches:
         require_unchanged_patch(patch, digest)
     return part_on_demand(opened, run, ("patched", *patches), dtype=dtype, load=load)
+
+
+def extra_network_on_demand(
+    file: ControlNetFile | NetworkFile,
+    files: tuple[OpenedFile, ...],
+    run: Run,
+    load: Callable[[], T],
+    *,
+    dtype: torch.dtype,
+    size: int,
+    key: Hashable = None,
+) -> OnDemand[T]:
+    """The result of `load()`, a network beside those of a model; `key` says what else than its files it depends on.
+
+    `size` is how many numbers it has. This, and loading, raise ValueError if the files are damaged or were changed.
+    """
+    name, digest = f"the network {file.path}", run.digest
+
+    def load_unchanged() -> T:
+        require_unchanged(files, name, digest)
+        with file_errors():
+            network = load()
+        require_unchanged(files, name, digest)  # if they changed while they were read, the network is not kept
+        return network
+
+    require_unchanged(files, name, digest)
+    return run.on_demand((type(file).__name__, files, run.device, str(dtype), key), load_unchanged, size=size * dtype.itemsize)
 
 
 def part_on_demand(

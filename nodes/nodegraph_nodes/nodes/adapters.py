@@ -8,7 +8,15 @@ from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 from nodegraph import Help, Range, Reads, Run, node
-from nodegraph_diffusion.checkpoint import ControlNetFile, EmbeddingFile, LoraFile, TextEncoders, TextPart, UNetPart
+from nodegraph_diffusion.checkpoint import (
+    ControlNetFile,
+    EmbeddingFile,
+    LoraFile,
+    T2IAdapterFile,
+    TextEncoders,
+    TextPart,
+    UNetPart,
+)
 from nodegraph_diffusion.checkpoint.detect.embedding import require_widths, require_widths_of_words
 from nodegraph_nodes.model_files import Patch
 from nodegraph_nodes.models.control_nets import open_control_net
@@ -137,7 +145,9 @@ def _check_base(file: object = None, **known: Any) -> list[str]:
 )
 def load_control_net(
     file: Annotated[
-        ControlNetFile, Reads(find_control_net, by_content=True), Help("a file, a diffusers folder, or hf://organisation/name")
+        ControlNetFile | T2IAdapterFile,
+        Reads(find_control_net, by_content=True),
+        Help("a ControlNet or a T2I-Adapter: a file, a diffusers folder, or hf://organisation/name"),
     ],
     unet: Annotated[UNetModel | None, Help("only for a file of differences from a UNet: that UNet")] = None,
     global_pool: Annotated[
@@ -146,9 +156,13 @@ def load_control_net(
     ] = None,
     run: Run = Run(),
 ) -> ControlNetModel:
-    """Open a ControlNet."""
+    """Open a ControlNet or a T2I-Adapter."""
     for note in notes_of(file):
         run.notice(note)
+    if isinstance(file, T2IAdapterFile):
+        if global_pool is not None:
+            raise ValueError("global_pool: expected nothing for a T2I-Adapter, which has no residuals to average. Leave it out")
+        return open_control_net(file, run.digest)
     if global_pool is not None:
         file = replace(file, global_pool=global_pool)
     elif file.config_file is None and "shuffle" in file.path.name.lower():
@@ -163,8 +177,12 @@ def _require_base(file: ControlNetFile, unet: object) -> None:
         raise ValueError(f"file {file.path} holds differences from a UNet. Give the UNet that it was made for as 'unet'")
 
 
+def _listed(widths: Iterable[int]) -> str:
+    return ", ".join(map(str, widths))
+
+
 def _check_family(unet: object = None, control_net: object = None, **_: Any) -> list[str]:
-    if isinstance(unet, UNetPart) and isinstance(control_net, ControlNetFile):
+    if isinstance(unet, UNetPart) and isinstance(control_net, ControlNetFile | T2IAdapterFile):
         return mistakes(partial(_require_same_family, control_net, unet))
     return []
 
@@ -183,19 +201,28 @@ def apply_control_net(
     start: Annotated[float, Range(0, 1), Help("fraction of the sampling at which the guidance starts")] = 0.0,
     end: Annotated[float, Range(0, 1), Help("fraction of the sampling at which the guidance ends")] = 1.0,
 ) -> UNetModel:
-    """Guide a UNet by a picture, through a ControlNet.
+    """Guide a UNet by a picture, through a ControlNet or a T2I-Adapter.
 
-    The effects of several ControlNets add up.
+    The effects of several of them add up.
     """
     _require_same_family(control_net.file, unet.part)
     if strength == 0 or start >= end:
         return unet
-    control = Control(control_net=control_net, image=image, strength=strength, start=start, end=end)
+    blocks = unet.part.config.num_res_blocks
+    control = Control(control_net=control_net, image=image, strength=strength, start=start, end=end, blocks=blocks)
     return replace(unet, controls=(*unet.controls, control))
 
 
-def _require_same_family(control_net: ControlNetFile, unet: UNetPart) -> None:
-    """Raise ValueError if the ControlNet was made for UNets of other sizes."""
+def _require_same_family(control_net: ControlNetFile | T2IAdapterFile, unet: UNetPart) -> None:
+    """Raise ValueError if the ControlNet or T2I-Adapter was made for UNets of other sizes."""
+    if isinstance(control_net, T2IAdapterFile):
+        widths = tuple(mult * unet.config.model_channels for mult in unet.config.channel_mult)
+        if control_net.config.channels != widths:
+            raise ValueError(
+                f"control_net: expected a T2I-Adapter for a UNet of {_listed(widths)} channels, found one for "
+                f"{_listed(control_net.config.channels)}. Give one made for this family of models"
+            )
+        return
     found, expected = control_net.config, unet.config
     if any(getattr(found, size) != getattr(expected, size) for size in ("context_dim", "model_channels", "channel_mult")):
         raise ValueError(

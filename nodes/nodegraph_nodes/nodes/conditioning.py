@@ -62,7 +62,7 @@ def average_conditioning(
         embedding = other.embedding[:, :length]
         embedding = F.pad(embedding, (0, 0, 0, length - embedding.shape[1]))
         pooled = other.pooled if prompt.pooled is None else prompt.pooled
-        if pooled is not None and other.pooled is not None:
+        if pooled is not None and other.pooled is not None and prompt.images is None:
             pooled = pooled * share + other.pooled * (1 - share)
         return dataclasses.replace(prompt, embedding=prompt.embedding * share + embedding * (1 - share), pooled=pooled)
 
@@ -157,6 +157,7 @@ def zero_out(conditioning: Conditioning) -> Conditioning:
 
     def zeroed(prompt: Prompt) -> Prompt:
         pooled = None if prompt.pooled is None else torch.zeros_like(prompt.pooled)
+        pooled = pooled if prompt.images is None else prompt.pooled  # pictures stay, as in ComfyUI
         return dataclasses.replace(prompt, embedding=torch.zeros_like(prompt.embedding), pooled=pooled)
 
     return _change_each(conditioning, zeroed)

@@ -44,7 +44,7 @@ def _lanczos(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
     planes = pixels.movedim(-1, 1).flatten(0, 1).contiguous().numpy()  # (B * 3, H, W)
     resized = [np.array(pillow.fromarray(plane).resize((width, height), pillow.Resampling.LANCZOS)) for plane in planes]
-    batch = torch.from_numpy(np.stack(resized)).unflatten(0, (len(pixels), -1))  # (B, 3, H, W)
+    batch = torch.from_numpy(np.stack(resized)).reshape(len(pixels), 3, height, width)
     return batch.movedim(1, -1).clamp(0, 1).contiguous()
 
 

@@ -56,6 +56,10 @@ _EXPECTED: dict[Content, str] = {
     "lora": "a LoRA, LoHa, LoKr or DoRA",
     "controlnet": "a ControlNet",
     "embedding": "vectors for a prompt's word",
+    "upscaler": "an upscaling network of the ESRGAN kind",
+    "image_encoder": "CLIP's image encoder",
+    "t2i_adapter": "a T2I-Adapter",
+    "gligen": "GLIGEN's layers",
 }
 _MISSING = ("a UNet", "an autoencoder", "a text encoder")
 
@@ -65,6 +69,16 @@ _ADAPTERS: Rules = (
     (r"(control_model|controlnet_cond_embedding|input_hint_block|zero_convs)\.", Contents("a ControlNet", "controlnet")),
     (r"(emb_params|clip_[lg]$|string_to_param)", Contents("a textual inversion embedding", "embedding")),
 )
+_EXTRA_NETWORKS: Rules = (
+    (
+        r"(params(_ema)?\.)?(model\.1\.sub\.0\.RDB1|RRDB_trunk\.0\.RDB1|body\.0\.rdb1)\.",
+        Contents("an upscaling network", "upscaler"),
+    ),
+    (r".*\.fuser\.alpha_attn$", Contents("GLIGEN's layers", "gligen")),
+    (r"(adapter\.)?body\.0\.(resnets\.0\.)?block1\.", Contents("a T2I-Adapter", "t2i_adapter")),
+)
+_IMAGE_TENSOR = re.compile(r"vision_model\.embeddings\.|visual\.(transformer\.resblocks|conv1)\.")
+_IMAGE_ENCODER = Contents("only an image encoder", "image_encoder")
 _TAESD = Contents("a TAESD, which only decodes previews", other_family=True, hint="Give it as --preview-decoder.")
 _IN_MODEL = r"((cond_stage_model|conditioner\.embedders\.\d)\.(transformer|model)\.)?"
 _PARTS: Rules = (
@@ -86,6 +100,8 @@ _CLASSES: dict[str, Contents] = {
     "CLIPTextModel": Contents("only a text encoder", "text_encoder"),
     "CLIPTextModelWithProjection": Contents("only a text encoder", "text_encoder"),
     "ControlNetModel": Contents("a ControlNet", "controlnet"),
+    "CLIPVisionModelWithProjection": _IMAGE_ENCODER,
+    "T2IAdapter": Contents("a T2I-Adapter", "t2i_adapter"),
     "AutoencoderTiny": _TAESD,
 }
 
@@ -96,11 +112,13 @@ def file_contents(keys: Collection[str]) -> Contents:
     adapter = None if has[0] else _first(_ADAPTERS, keys)
     if adapter is not None:
         return adapter
+    if not has[0] and (extra := _first(_EXTRA_NETWORKS, keys)):
+        return extra
     if family := family_of_names(keys):
         return Contents(family, other_family=True)
     if sum(has) > 1:
         return Contents("a whole model", "model", True) if all(has) else Contents(f"a model without {_MISSING[has.index(False)]}")
-    return _first(_PARTS, keys) or Contents()
+    return _first(_PARTS, keys) or (_IMAGE_ENCODER if any(map(_IMAGE_TENSOR.match, keys)) else Contents())
 
 
 def header_contents(header: Header) -> Contents:

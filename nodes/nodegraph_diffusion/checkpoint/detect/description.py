@@ -6,19 +6,30 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from nodegraph_diffusion.checkpoint.detect.contents import Contents, file_contents, folder_contents, header_contents
 from nodegraph_diffusion.checkpoint.detect.controlnet import ControlNetFile, file_controlnet, folder_controlnet
 from nodegraph_diffusion.checkpoint.detect.embedding import EmbeddingFile, file_embedding
+from nodegraph_diffusion.checkpoint.detect.extra_networks.gligen import GligenFile, file_gligen
+from nodegraph_diffusion.checkpoint.detect.extra_networks.image_encoder import (
+    ImageEncoderFile,
+    file_image_encoder,
+    folder_image_encoder,
+)
+from nodegraph_diffusion.checkpoint.detect.extra_networks.t2i_adapter import T2IAdapterFile, file_t2i_adapter, folder_t2i_adapter
+from nodegraph_diffusion.checkpoint.detect.extra_networks.upscaler import UpscalerFile, file_upscaler
 from nodegraph_diffusion.checkpoint.detect.lora import LoraFile, file_lora, folder_lora
 from nodegraph_diffusion.checkpoint.detect.model import Checkpoint, TextEncoders, UNetPart, VAEPart
 from nodegraph_diffusion.checkpoint.detect.sources import checked, checked_controlnet
 from nodegraph_diffusion.checkpoint.detect.taesd import Half, TAESDFile, file_taesd, folder_taesd
 from nodegraph_diffusion.checkpoint.detect.text_encoders import TextSource, read_text_encoders
-from nodegraph_diffusion.checkpoint.errors import CHECK_PATH, CheckpointError, Content
+from nodegraph_diffusion.checkpoint.errors import CHECK_PATH, CheckpointError, Content, ExtraContent
 from nodegraph_diffusion.checkpoint.families import NAMES, TEXT_PARTS, Kind, Part
-from nodegraph_diffusion.checkpoint.files.header import HeaderCache
+from nodegraph_diffusion.checkpoint.files.header import Header, HeaderCache
+
+ExtraNetwork = UpscalerFile | ImageEncoderFile | T2IAdapterFile | GligenFile
+ExtraNetworks = Mapping[ExtraContent, ExtraNetwork | CheckpointError]
 
 T = TypeVar("T")
 
@@ -42,6 +53,7 @@ class Description:
     controlnet_or_error: ControlNetFile | CheckpointError
     embedding_or_error: EmbeddingFile | CheckpointError
     taesd_or_error: Mapping[Half, TAESDFile | CheckpointError]
+    extra_networks: ExtraNetworks
     headers: HeaderCache = field(repr=False)
 
     def __repr__(self) -> str:
@@ -96,6 +108,26 @@ class Description:
     def embedding(self) -> EmbeddingFile:
         """The textual inversion."""
         return _value(self.embedding_or_error)
+
+    def extra_network(self, content: ExtraContent) -> ExtraNetwork:
+        """A network beside those of a model."""
+        return cast(ExtraNetwork, _value(self.extra_networks[content]))
+
+    def upscaler(self) -> UpscalerFile:
+        """The upscaling network."""
+        return cast(UpscalerFile, _value(self.extra_networks["upscaler"]))
+
+    def image_encoder(self) -> ImageEncoderFile:
+        """CLIP's image encoder."""
+        return cast(ImageEncoderFile, _value(self.extra_networks["image_encoder"]))
+
+    def t2i_adapter(self) -> T2IAdapterFile:
+        """The T2I-Adapter."""
+        return cast(T2IAdapterFile, _value(self.extra_networks["t2i_adapter"]))
+
+    def gligen(self) -> GligenFile:
+        """GLIGEN's layers."""
+        return cast(GligenFile, _value(self.extra_networks["gligen"]))
 
     def taesd(self, half: Half = "decoder") -> TAESDFile:
         """Half of a TAESD."""
@@ -158,6 +190,7 @@ def _describe_file(path: Path, headers: HeaderCache) -> Description:
             "encoder": _attempt(lambda: file_taesd(header, "encoder")),
             "decoder": _attempt(lambda: file_taesd(header, "decoder")),
         },
+        extra_networks=_extra_networks(header, contents),
         headers=headers,
     )
 
@@ -197,8 +230,24 @@ def _describe_folder(path: Path, headers: HeaderCache) -> Description:
             "encoder": _attempt(lambda: folder_taesd(path, "encoder", headers)),
             "decoder": _attempt(lambda: folder_taesd(path, "decoder", headers)),
         },
+        extra_networks={
+            "upscaler": _attempt(lambda: file_upscaler(headers.read(path), file_contents(()))),
+            "image_encoder": _attempt(lambda: folder_image_encoder(path, headers)),
+            "t2i_adapter": _attempt(lambda: folder_t2i_adapter(path, headers)),
+            "gligen": _attempt(lambda: file_gligen(headers.read(path), file_contents(()))),
+        },
         headers=headers,
     )
+
+
+def _extra_networks(header: Header, contents: Contents) -> ExtraNetworks:
+    """The networks beside those of a model that a file may hold."""
+    return {
+        "upscaler": _attempt(lambda: file_upscaler(header, contents)),
+        "image_encoder": _attempt(lambda: file_image_encoder(header, contents)),
+        "t2i_adapter": _attempt(lambda: file_t2i_adapter(header, contents)),
+        "gligen": _attempt(lambda: file_gligen(header, contents)),
+    }
 
 
 def _checked_models(

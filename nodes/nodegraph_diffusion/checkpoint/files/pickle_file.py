@@ -53,7 +53,12 @@ _SKIPPED = (  # objects that training programs save with the tensors; they are n
     r"|torch\.(b?float|u?int)\d+|torch\.bool|numpy(\._?core)?\.(multiarray\.scalar|dtype)|_codecs\.encode|argparse\.Namespace"
     r"|collections\.(defaultdict|Counter)|(__builtin__|builtins)\.(set|frozenset|dict|list|int|float|str|bytearray)"
 )
-_WRAPPERS = ("state_dict", "string_to_param")  # keys under which training programs and textual inversions put the tensors
+_WRAPPERS = (
+    "state_dict",
+    "string_to_param",
+    "params_ema",
+    "params",
+)  # keys under which training programs and textual inversions put the tensors
 
 
 class _Storage(NamedTuple):

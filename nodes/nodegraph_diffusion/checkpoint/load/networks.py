@@ -10,6 +10,11 @@ from typing import Any, TypeVar
 import torch
 
 from nodegraph_diffusion.checkpoint.detect.controlnet import ControlNetFile
+from nodegraph_diffusion.checkpoint.detect.extra_networks.file import NetworkFile
+from nodegraph_diffusion.checkpoint.detect.extra_networks.gligen import GligenFile
+from nodegraph_diffusion.checkpoint.detect.extra_networks.image_encoder import ImageEncoderFile
+from nodegraph_diffusion.checkpoint.detect.extra_networks.t2i_adapter import T2IAdapterFile
+from nodegraph_diffusion.checkpoint.detect.extra_networks.upscaler import UpscalerFile
 from nodegraph_diffusion.checkpoint.detect.model import TextPart, UNetPart, VAEPart
 from nodegraph_diffusion.checkpoint.detect.sources import AnyPart, Source, controlnet_sources, part_sources
 from nodegraph_diffusion.checkpoint.detect.taesd import TAESDFile
@@ -17,13 +22,18 @@ from nodegraph_diffusion.checkpoint.files.mapped_file import MappedFile
 from nodegraph_diffusion.checkpoint.layouts.openclip import Piece
 from nodegraph_diffusion.checkpoint.load.blank_network import blank
 from nodegraph_diffusion.checkpoint.load.weights import fill
-from nodegraph_diffusion.networks.clip import CLIPTextModel
+from nodegraph_diffusion.networks.clip import CLIPTextModel, CLIPVisionModel
 from nodegraph_diffusion.networks.controlnet import ControlNet
+from nodegraph_diffusion.networks.gligen import Gligen
+from nodegraph_diffusion.networks.rrdb import Upscaler
+from nodegraph_diffusion.networks.t2i_adapter import T2IAdapter
 from nodegraph_diffusion.networks.taesd import TAESD
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL
 
 Network = TypeVar("Network", UNet, AutoencoderKL, CLIPTextModel)
+C = TypeVar("C")
+E = TypeVar("E", Upscaler, CLIPVisionModel, T2IAdapter, Gligen)
 
 
 def load_unet(part: UNetPart, device: torch.device | str, dtype: torch.dtype) -> UNet:
@@ -66,6 +76,31 @@ def load_controlnet(file: ControlNetFile, device: torch.device | str, dtype: tor
             state[key] = (value.float() + weights[key].to(device).float()).to(dtype)
     network.load_state_dict(state, assign=True)
     return network.requires_grad_(False).eval()
+
+
+def load_upscaler(file: UpscalerFile, device: torch.device | str, dtype: torch.dtype) -> Upscaler:
+    """The upscaling network, in evaluation mode, without gradients."""
+    return _load_extra(file, Upscaler, device, dtype)
+
+
+def load_image_encoder(file: ImageEncoderFile, device: torch.device | str, dtype: torch.dtype) -> CLIPVisionModel:
+    """CLIP's image encoder, in evaluation mode, without gradients."""
+    return _load_extra(file, CLIPVisionModel, device, dtype)
+
+
+def load_t2i_adapter(file: T2IAdapterFile, device: torch.device | str, dtype: torch.dtype) -> T2IAdapter:
+    """The T2I-Adapter, in evaluation mode, without gradients."""
+    return _load_extra(file, T2IAdapter, device, dtype)
+
+
+def load_gligen(file: GligenFile, device: torch.device | str, dtype: torch.dtype) -> Gligen:
+    """GLIGEN's layers, in evaluation mode, without gradients."""
+    return _load_extra(file, Gligen, device, dtype)
+
+
+def _load_extra(file: NetworkFile[C], build: Callable[[C], E], device: torch.device | str, dtype: torch.dtype) -> E:
+    with MappedFile(file.weights) as mapped:
+        return fill(blank(build, file.config), file.sources, [mapped], device=device, dtype=dtype)
 
 
 def load_taesd(file: TAESDFile, device: torch.device | str, dtype: torch.dtype) -> TAESD:
