@@ -91,6 +91,7 @@ def store_outcome(
         depends=with_codecs(imports, codec_names),
         verified=verified,
         wrong=wrong,
+        doubtful=key is None and task.key is not None,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -177,9 +178,15 @@ class SharedJob:
         return self._first.context.cancel is context.cancel
 
     def _for(self, waiter: Waiter, outcome: Outcome | BaseException) -> Outcome | BaseException:
-        """The outcome as a run that joined receives it. If only the first run was at fault, this one runs the node itself."""
+        """The outcome as a run that joined receives it.
+
+        If only the first run was at fault, this one runs the node itself. So it does if the node read files before this run joined
+        that were others than the key says, and have been changed back since then.
+        """
         if isinstance(outcome, BaseException):
             return outcome
+        if outcome.doubtful or (outcome.error is not None and self.task.files):
+            return Outcome(abandoned=True)
         if isinstance(outcome.error, LostResultError) or (outcome.hit is not None and not waiter.wanted <= self.task.wanted):
             return Outcome(abandoned=True)
         if isinstance(outcome.error, Cancelled) and self._first.context.cancel.is_set and not waiter.context.cancel.is_set:
@@ -203,6 +210,16 @@ _current = _Current()
 def is_inside_node() -> bool:
     """Whether a node runs in the current thread: a run that begins here is one that the node began."""
     return _current.runs_node
+
+
+@contextlib.contextmanager
+def inside_node() -> Iterator[None]:
+    """The time during which nodes run in the current thread."""
+    outer, _current.runs_node = _current.runs_node, True
+    try:
+        yield
+    finally:
+        _current.runs_node = outer
 
 
 class Jobs:
