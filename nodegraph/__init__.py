@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nodegraph.plugins.hookspecs import hookimpl, hookspec
     from nodegraph.reproduce.diff import diff
     from nodegraph.reproduce.lock import lock, verify
+    from nodegraph.run.workers.ray.workers import RayWorkers
     from nodegraph.sweeps.result import SweepResult
     from nodegraph.sweeps.run import sweep
     from nodegraph.workflow.workflow import Workflow
@@ -47,6 +48,7 @@ __all__ = [
     "PluginError",
     "Problem",
     "Range",
+    "RayWorkers",
     "Reads",
     "Resource",
     "Result",
@@ -68,6 +70,7 @@ __all__ = [
 
 _LAZY = {
     "Engine": "engine",
+    "RayWorkers": "run.workers.ray.workers",
     "Result": "engine",
     "RunHandle": "engine",
     "SweepResult": "sweeps.result",

@@ -9,6 +9,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
@@ -16,7 +17,7 @@ from nodegraph.cache.cache import Cache
 from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.keys import KeyMaker, Keys
 from nodegraph.cache.store.opening import open_store
-from nodegraph.errors import NodegraphError, Problem, WorkflowError
+from nodegraph.errors import NodegraphError, Problem, SettingsError, WorkflowError
 from nodegraph.files import file_states
 from nodegraph.gc_pause import gc_paused
 from nodegraph.graph.build import build_graph
@@ -43,6 +44,7 @@ from nodegraph.run.session import RunRequest, execute
 from nodegraph.run.tasks.task import CancelFlag, RunContext
 from nodegraph.run.workers.dispatcher import Staff
 from nodegraph.run.workers.jobs import Jobs
+from nodegraph.run.workers.setup import WorkerSetup
 from nodegraph.run.workers.threads import ThreadWorkers
 from nodegraph.settings import load_model_memory, load_remote, load_settings, load_verify_share
 from nodegraph.workflow.handles import Handle
@@ -51,6 +53,7 @@ from nodegraph.workflow.workflow import Workflow
 if TYPE_CHECKING:
     from nodegraph.run.explain import Explained
     from nodegraph.run.lock.lock_file import Lock
+    from nodegraph.run.workers.protocol import OtherProcesses
 
 __all__ = ["DEFAULT", "Engine", "Result", "RunHandle"]
 
@@ -75,6 +78,7 @@ class Engine:
     loaded models may occupy between nodes and runs, as bytes or text; by default NODEGRAPH_MODEL_MEMORY, or half of the machine's.
     `cache_remote` is the address of a store that several machines share, such as "s3://bucket/prefix", or "none"; by default
     NODEGRAPH_CACHE_REMOTE, or none.
+    `workers` are processes that nodes run in, such as `nodegraph.RayWorkers`; without them, nodes run in threads of this process.
 
     Runs that go on at the same time share models and results. A node that several of them need runs once. One numeric node runs
     at a time.
@@ -91,6 +95,7 @@ class Engine:
         cache_size: int | str | None = None,
         model_memory: int | str | None = None,
         cache_remote: str | None = None,
+        workers: OtherProcesses | None = None,
     ) -> None:
         settings = None if cache_dir is None else load_settings(None if isinstance(cache_dir, _Default) else cache_dir, cache_size)
         self.cache_dir = None if settings is None else settings.cache_dir
@@ -99,7 +104,7 @@ class Engine:
         self.plugins = Plugins(plugin_folders(plugin_dirs)) if plugins is None else plugins
         check_names(self.plugins.backend, self.device, self.dtype)
         self._on_event = on_event
-        self._settings, self._model_memory = settings, load_model_memory(model_memory)
+        self._settings, self._model_memory, self._workers = settings, load_model_memory(model_memory), workers
         self._remote = None if settings is None else load_remote(cache_remote, "cache_remote")
         self._set_up()
         _engines.add(self)
@@ -114,6 +119,25 @@ class Engine:
         threads = ThreadWorkers()
         self._staff = Staff(workers=threads, local=threads, jobs=Jobs())
         self._runs = Runs()
+        if self._workers is not None:
+            self._connect(self._workers, threads)
+
+    def _connect(self, workers: OtherProcesses, threads: ThreadWorkers) -> None:
+        if self.cache_dir is None:
+            raise SettingsError(
+                "[E401] workers in other processes need a cache folder, through which values pass. Leave out cache_dir=None"
+            )
+        setup = WorkerSetup(
+            cache_dir=self.cache_dir.absolute(),
+            remote=self._remote,
+            plugin_dirs=tuple(folder.absolute() for folder in self.plugins.folders),
+            device=self.device,
+            dtype=self.dtype,
+            model_memory=self._model_memory,
+        )
+        context = replace(self._context(_drop, CancelFlag(), lambda: True), numerics=self._own_numerics())
+        workers.connect(setup, context=context, local=threads, notify=self._emit)
+        self._staff = replace(self._staff, workers=workers)
 
     def __repr__(self) -> str:
         cache = "results in memory" if self.cache_dir is None else f"cache {self.cache_dir}"
@@ -289,6 +313,8 @@ class Engine:
         If there is a shared store, the results are in it then. Afterwards `run` and `start` raise RuntimeError.
         """
         self._runs.close()
+        if self._workers is not None:
+            self._workers.close()
         self.finish_uploads()
         self._models.clear()
         self.cache.free()
@@ -394,6 +420,10 @@ class Engine:
 
     def _numerics(self) -> Callable[[], Numerics]:
         """What device and dtype mean in one run. Settings of the process may differ in the next."""
+        workers, own = self._workers, self._own_numerics()
+        return own if workers is None else functools.cache(lambda: workers.numerics(own))
+
+    def _own_numerics(self) -> Callable[[], Numerics]:
         memo = self._within("numerics.json")
         return functools.cache(lambda: resolve(self.plugins.backend, self.device, self.dtype, memo))
 
@@ -434,6 +464,10 @@ class Engine:
         self._emit(Notice(None, message))
 
 
+def _drop(event: Event) -> None:
+    """The events of nodes that run for other processes go through these."""
+
+
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
@@ -441,6 +475,7 @@ def _set_up_in_child() -> None:
     """Set engines up again in a forked child: it has no threads and no runs of its parent, and what these locked stays locked."""
     for engine in tuple(_engines):
         if not engine._runs.is_closed:
+            engine._workers = None  # they are its parent's
             engine._set_up()
 
 

@@ -173,6 +173,7 @@ def test_public_names_are_listed():
         "PluginError",
         "Problem",
         "Range",
+        "RayWorkers",
         "Reads",
         "Resource",
         "Result",

@@ -54,7 +54,8 @@ LAYERS: dict[str, str] = {
     "nodegraph.run.lock": "lock_file expected changes locked facts",
     "nodegraph.run.outputs": "names same_file own_files whole writer",
     "nodegraph.run.tasks": "task maker groups",
-    "nodegraph.run.workers": "stall protocol jobs dispatcher threads",
+    "nodegraph.run.workers": "stall setup protocol jobs task_runner dispatcher threads ray",
+    "nodegraph.run.workers.ray": "messages actor cluster units local start workers",
     "nodegraph.settings": "names remote sizes files values",
     "nodegraph.sweeps": "axes points sheets table result locked run",
     "nodegraph.workflow": (

@@ -62,7 +62,7 @@ class Plugins:
     """The plugins of one engine, and what they registered. Not `with_code`, they are only for listings."""
 
     def __init__(self, plugin_dirs: Sequence[Path | str] = (), *, with_code: bool = True) -> None:
-        self.with_code = with_code
+        self.with_code, self.folders = with_code, tuple(map(Path, plugin_dirs))
         self.manager = pluggy.PluginManager(GROUP)
         self.manager.add_hookspecs(hookspecs)
         self.nodes: Registry[NodeSpec] = Registry("nodes", singular="node type")

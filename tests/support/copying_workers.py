@@ -6,11 +6,10 @@ import contextlib
 import pickle
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
 import pytest
 
@@ -18,15 +17,14 @@ from nodegraph import Engine
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.store.store import Store
-from nodegraph.graph.graph import ResolvedLink
 from nodegraph.plugins.backend import AUTO
 from nodegraph.plugins.manager import Plugins
 from nodegraph.run.device import kind_of_machine, resolve
 from nodegraph.run.events import Event, NodeEvent, NodeProgress
 from nodegraph.run.model_memory import ModelMemory
-from nodegraph.run.node.run_node import run_node
 from nodegraph.run.tasks.task import NodeTask, Outcome, RunContext
 from nodegraph.run.workers.protocol import Job
+from nodegraph.run.workers.task_runner import run_task
 
 with_both_workers = pytest.mark.parametrize("workers", ["threads", "copying"])
 """Run a test with the threads of the engine, and with workers that share no memory with it."""
@@ -90,29 +88,11 @@ class CopyingWorkers:
                 self._run(claim.jobs, pickle.loads(claim.pickled))
 
     def _run(self, jobs: Sequence[Job], tasks: list[NodeTask]) -> None:
-        """Run the nodes of a task. Values that no cache has pass between them in `values`."""
         self.tasks.append(tasks)
-        values: dict[ResolvedLink, Any] = {}
-        earlier: dict[str, tuple[NodeTask, Outcome]] = {}
-        failed = False
-        for job, handed_out in zip(jobs, tasks, strict=True):
-            task = handed_out.after(earlier)
-            if failed:
-                job.abandon()
-                continue
-            try:
-                outcome = run_node(task, self._context, _Host(job, values, self._context.cache))
-            except BaseException as error:
-                failed = True
-                job.finish(error)
-                continue
-            failed = outcome.error is not None
-            earlier[task.node] = task, outcome
-            if outcome.hit is not None:
-                found = outcome.hit
-                values |= {ResolvedLink(task.node, port): self._context.cache.load(found.key, port) for port in task.wanted}
-            values |= {ResolvedLink(task.node, port): snapshot.open() for port, snapshot in outcome.values.items()}
-            job.finish(_copied(outcome))
+        host = _Host(jobs)
+        run_task(tasks, self._context, host)
+        for job in jobs[host.done :]:
+            job.abandon()
 
 
 class _Claim:
@@ -131,30 +111,27 @@ class _Claim:
 
 
 class _Host:
-    """What a running node reaches: events and cancelling through the job, values in its task or in the cache."""
+    """Passes events and outcomes on as another process would send them."""
 
-    def __init__(self, job: Job, values: Mapping[ResolvedLink, Any], cache: Cache) -> None:
-        self._job, self._values, self._cache = job, values, cache
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs, self.done = jobs, 0
 
-    def emit(self, event: NodeEvent) -> None:
+    def emit(self, place: int, event: NodeEvent) -> None:
         if isinstance(event, NodeProgress):
             event = replace(event, preview=None)
-        self._job.emit(pickle.loads(pickle.dumps(event)))
+        self._jobs[place].emit(pickle.loads(pickle.dumps(event)))
 
-    def is_cancelled(self) -> bool:
-        return self._job.is_cancelled()
+    def is_cancelled(self, place: int) -> bool:
+        return self._jobs[place].is_cancelled()
 
-    def value(self, link: ResolvedLink, key: str | None) -> Any:
-        if link in self._values:
-            return self._values[link]
-        assert key is not None
-        return self._cache.load(key, link.port)
+    def finish(self, place: int, outcome: Outcome) -> None:
+        self.done = place + 1
+        self._jobs[place].finish(_copied(outcome))
 
 
 def _copied(outcome: Outcome) -> Outcome:
-    """The outcome without its values, as another process would send it."""
-    hit = outcome.hit.without_values() if outcome.hit is not None else None
-    copied: Outcome = pickle.loads(pickle.dumps(outcome._replace(values={}, hit=hit, error=None)))
+    """The outcome as another process would send it."""
+    copied: Outcome = pickle.loads(pickle.dumps(outcome._replace(error=None)))
     return copied._replace(error=outcome.error)  # an exception keeps its traceback, which tests look at
 
 

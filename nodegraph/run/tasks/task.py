@@ -145,10 +145,10 @@ class Outcome(NamedTuple):
     """What became of a task: values and digests by port, a result that another process stored meanwhile, or an error.
 
     `stored`: the result is stored under the content key. `doubtful`: it may not be what that key stands for, as if a file was
-    changed while the node read it; only the run that began the node may use it. `depends`: what the values depend on besides the key. `error` is what the
-    node raised, and `message` explains it. `verified`: the stored result of a checked node is the same; `wrong` describes one that
-    is not. `abandoned`: there is no outcome that this run can use; if it still needs one, it starts over with this node. Workers
-    that share no memory leave `values` out, and those of the hit.
+    changed while the node read it; only the run that began the node may use it. `depends`: what the values depend on besides the
+    key. `error` is what the node raised, and `message` explains it. `verified`: the stored result of a checked node is the same;
+    `wrong` describes one that is not. `abandoned`: there is no outcome that this run can use; if it still needs one, it starts over
+    with this node. Workers that share no memory leave `values` out, and those of the hit.
     """
 
     seconds: float = 0.0

@@ -192,7 +192,13 @@ class Dispatcher:
             for job in jobs:
                 job.abandon()
             return
-        take_back = self._staff.workers.submit(jobs)
+        try:
+            take_back = self._staff.workers.submit(jobs)
+        except BaseException:  # other runs may wait for the jobs, too
+            for job in jobs:
+                self._running.pop(job.task.node, None)
+                job.abandon()
+            raise
 
         def take_back_all() -> bool:
             taken = take_back()

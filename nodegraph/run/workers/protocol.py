@@ -1,4 +1,4 @@
-"""How the scheduler hands out nodes, whatever runs them: threads, or one day other processes and machines."""
+"""How the scheduler hands out nodes, whatever runs them: threads, other processes, or other machines."""
 
 from __future__ import annotations
 
@@ -7,24 +7,33 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from nodegraph.graph.graph import ResolvedLink
-from nodegraph.run.events import NodeEvent
-from nodegraph.run.tasks.task import NodeTask, Outcome
+from nodegraph.plugins.backend import Numerics
+from nodegraph.run.events import Event, NodeEvent
+from nodegraph.run.tasks.task import NodeTask, Outcome, RunContext
+from nodegraph.run.workers.setup import WorkerSetup
 
 
 def do_nothing() -> None:
     """The default callback."""
 
 
-class Job(Protocol):
+class Runnable(Protocol):
+    """What threads of this process run. `task` says what it is."""
+
+    @property
+    def task(self) -> NodeTask:
+        """What to run, as plain data."""
+
+    def run(self, on_handed_out: Callable[[], None] = do_nothing) -> None:
+        """Run in the calling thread, and finish; `on_handed_out` as for `Job.finish`."""
+
+
+class Job(Runnable, Protocol):
     """One node of a task, as a worker sees it, whichever runs wait for the node.
 
     A worker in this process calls `run`. Any other one reads `task`, passes events to `emit`, asks `is_cancelled` now and then, and
     ends with `finish` or `abandon`. All of this may be done in any thread.
     """
-
-    @property
-    def task(self) -> NodeTask:
-        """What to run, as plain data."""
 
     def emit(self, event: NodeEvent) -> None:
         """Pass an event on to every run that waits."""
@@ -88,3 +97,34 @@ class Workers(Protocol):
 
         With `in_caller` the calling thread may run it, and `submit` then returns when it has ended.
         """
+
+
+class Threads(Protocol):
+    """Workers in this process."""
+
+    def submit(self, task: Sequence[Runnable], *, in_caller: bool = False) -> Callable[[], bool]:
+        """As `Workers.submit`."""
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """As `Workers.in_use`."""
+
+
+class OtherProcesses(Workers, Protocol):
+    """Workers in other processes, which an engine has for itself. `parallel` is how many tasks they take at once."""
+
+    @property
+    def parallel(self) -> int:
+        """How many tasks the workers take at once."""
+
+    def connect(self, setup: WorkerSetup, *, context: RunContext, local: Threads, notify: Callable[[Event], None]) -> None:
+        """Belong to an engine from now on.
+
+        `context` is what nodes of this process work with, `local` are the workers for them, and `notify` receives notices.
+        Raises ValueError if these workers belong to another engine.
+        """
+
+    def numerics(self, own: Callable[[], Numerics]) -> Numerics:
+        """What the workers compute with, for keys. `own` is what this process would compute with."""
+
+    def close(self) -> None:
+        """End the processes."""

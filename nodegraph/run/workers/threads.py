@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Final
 
-from nodegraph.run.workers.protocol import Job, do_nothing
+from nodegraph.run.workers.protocol import Runnable, do_nothing
 
 MAX_THREADS: Final = min(8, (os.cpu_count() or 1) + 2)
 """How many nodes that are not numeric run at once. Reading and decoding files waits more than it computes."""
@@ -18,7 +18,7 @@ MAX_THREADS: Final = min(8, (os.cpu_count() or 1) + 2)
 class _Task:
     """A task that waits for a thread."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Runnable]) -> None:
         self.jobs = jobs
         self.numeric, self.model = False, None
         for job in jobs:
@@ -106,7 +106,7 @@ class ThreadWorkers:
         finally:
             self._leave()
 
-    def submit(self, task: Sequence[Job], *, in_caller: bool = False) -> Callable[[], bool]:
+    def submit(self, task: Sequence[Runnable], *, in_caller: bool = False) -> Callable[[], bool]:
         if in_caller and len(task) == 1 and not task[0].task.numeric:  # what a chain of nodes does
             task[0].run()
             return _has_begun

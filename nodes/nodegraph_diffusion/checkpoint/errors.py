@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 ExtraContent = Literal["upscaler", "image_encoder", "t2i_adapter", "gligen"]
 """The networks beside those of a model."""
@@ -29,3 +30,7 @@ class CheckpointError(Exception):
         self.found = found
         self.hint = hint
         self.holds = holds
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors of other parts of a model are in its description, which may go to another process."""
+        return partial(type(self), expected=self.expected, found=self.found, hint=self.hint, holds=self.holds), (self.path,)

@@ -1,0 +1,62 @@
+"""What passes between the process of a run and the actors of Ray: small pickled tuples, never values of nodes."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from nodegraph.errors import NodegraphError
+from nodegraph.plugins.backend import Numerics
+from nodegraph.run.events import NodeEvent, NodeProgress
+from nodegraph.run.tasks.task import Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerFacts:
+    """What an actor says of itself when it has started.
+
+    `versions` are those of libraries by name, `plugins` the identity of each plugin's code. `probe` is what it has read from the
+    file that the driver wrote into the cache directory. `error` is why it cannot work; the rest is empty then.
+    """
+
+    host: str
+    process: int
+    versions: Mapping[str, str]
+    plugins: Mapping[str, str]
+    numerics: Numerics | None = None
+    probe: str | None = None
+    error: str | None = None
+
+
+class Report(NamedTuple):
+    """Event number `number` (from 1) of a unit, of the node at `place`. `preview` is the value of a preview, or None."""
+
+    number: int
+    place: int
+    event: NodeEvent
+    preview: Any = None
+
+
+class UnitResult(NamedTuple):
+    """What became of a unit: the outcomes of its nodes in order, as far as it came, and the events not yet confirmed."""
+
+    outcomes: tuple[Outcome, ...]
+    reports: tuple[Report, ...]
+
+
+def packed(outcome: Outcome) -> Outcome:
+    """The outcome as it can be sent: an error that cannot be pickled becomes one that says the same."""
+    if outcome.error is None:
+        return outcome
+    try:
+        pickle.loads(pickle.dumps(outcome.error))
+    except Exception:
+        return outcome._replace(error=NodegraphError(f"{type(outcome.error).__name__}: {outcome.error}"))
+    return outcome
+
+
+def packed_event(event: NodeEvent) -> NodeEvent:
+    """The event without its function."""
+    return replace(event, preview=None) if isinstance(event, NodeProgress) and event.preview is not None else event

@@ -1,0 +1,128 @@
+"""The start of the actors: each says what it is, and must be like the process of the run."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from nodegraph.errors import DeviceError, PluginError
+from nodegraph.files import create_private
+from nodegraph.plugins.backend import Numerics
+from nodegraph.plugins.manager import Plugins
+from nodegraph.run.events import Event, Notice
+from nodegraph.run.workers.ray.actor import codes_of, versions
+from nodegraph.run.workers.ray.cluster import Cluster
+from nodegraph.run.workers.ray.messages import WorkerFacts
+from nodegraph.run.workers.ray.units import Actor
+
+_PATIENCE: Final = 10.0  # seconds of waiting for workers until a note says so
+_LONGEST: Final = 500  # characters of a reason
+
+
+def wait_for_first(
+    cluster: Cluster,
+    actors: Sequence[Actor],
+    check: Callable[[WorkerFacts], None],
+    *,
+    folder: Path,
+    shares_folder: bool,
+    notify: Callable[[Event], None],
+) -> Numerics | None:
+    """Wait until an actor can work, and take those that can by then. Returns what they compute with.
+
+    With `shares_folder`, all have to see `folder`, the cache directory; otherwise there is a shared store. Raises DeviceError or PluginError if one cannot work, also as `check` does.
+    """
+    ray, numerics = cluster.ray, None
+    with _probe(folder) as (path, text):
+        waiting = {actor.handle.facts.options(concurrency_group="aside").remote(str(path)): actor for actor in actors}
+        began, told = time.monotonic(), False
+        while not any(actor.is_ready for actor in actors):
+            first, _ = ray.wait([*waiting], num_returns=1, timeout=_PATIENCE)
+            if not first and not told and time.monotonic() - began >= _PATIENCE:
+                told = True
+                notify(Notice(None, f"waiting for {len(actors)} workers from {cluster.where}", is_waiting=True))
+            for ref in ray.wait([*waiting], num_returns=len(waiting), timeout=0)[0] if first else ():
+                facts = _facts(ray, ref, cluster)
+                welcome(waiting.pop(ref), facts, check)
+                if shares_folder and facts.probe != text:
+                    raise DeviceError(
+                        f"[E305] a worker on {facts.host} does not see the cache folder {folder} of this process. "
+                        f"Name a folder that all machines share with --cache-dir, or a store that they share with --cache-remote"
+                    )
+                numerics = facts.numerics
+    return numerics
+
+
+@contextlib.contextmanager
+def _probe(folder: Path) -> Iterator[tuple[Path, str]]:
+    """A file in the folder for as long as the block runs, and what it holds. Raises DeviceError if it cannot be written."""
+    path, text = folder / f"probe-{secrets.token_hex(8)}", secrets.token_hex(16)
+    try:
+        create_private(folder)
+        path.write_text(text)
+    except OSError as error:
+        raise DeviceError(f"[E305] workers need the cache folder {folder}, which cannot be written: {error.strerror}") from error
+    try:
+        yield path, text
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _facts(ray: Any, ref: Any, cluster: Cluster) -> WorkerFacts:
+    try:
+        facts: WorkerFacts = pickle.loads(ray.get(ref))
+    except Exception as error:
+        raise DeviceError(
+            f"[E305] a worker of {cluster.where} cannot start: {reason_of(error)}. Is nodegraph installed there, in this version?"
+        ) from error
+    return facts
+
+
+def welcome(actor: Actor, facts: WorkerFacts, check: Callable[[WorkerFacts], None]) -> None:
+    """Let an actor work if what it says of itself is right. Raises PluginError, and as `check` does."""
+    if facts.error is not None:
+        raise PluginError(f"[E302] a worker on {facts.host} cannot work: {facts.error}")
+    check(facts)
+    actor.is_ready, actor.host, actor.process = True, facts.host, facts.process
+
+
+def check_facts(facts: WorkerFacts, *, plugins: Plugins, numerics: Numerics | None) -> None:
+    """Check that an actor has the versions and plugins of this process, and computes in the class of `numerics`.
+
+    Raises PluginError or DeviceError.
+    """
+    where, mine = f"a worker on {facts.host}", versions(plugins)
+    for name in sorted(mine.keys() | facts.versions.keys()):
+        if mine.get(name) != facts.versions.get(name):
+            raise PluginError(
+                f"[E302] {where} has other versions. Expected {name} {mine.get(name, 'not to be there')}, "
+                f"found {facts.versions.get(name, 'none')}. Install the same versions everywhere"
+            )
+    codes = codes_of(plugins)
+    for name in sorted(codes.keys() | facts.plugins.keys()):
+        if codes.get(name) != facts.plugins.get(name):
+            raise PluginError(
+                f"[E302] {where} has other code of the plugin '{name}'. Expected {codes.get(name, 'no such plugin')}, "
+                f"found {facts.plugins.get(name, 'no such plugin')}. Install the same plugins everywhere"
+            )
+    if numerics is not None and facts.numerics is not None and facts.numerics.name != numerics.name:
+        raise DeviceError(
+            f"[E305] {where} computes in another class. Expected '{numerics.name}', found '{facts.numerics.name}'. "
+            f"Choose machines of one kind with labels, or name --device and --dtype"
+        )
+
+
+def reason_of(error: Exception) -> str:
+    """What happened, in a line: of an error in an actor its own message."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, Exception):
+        return f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:_LONGEST]
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
+    return text[:_LONGEST] or type(error).__name__

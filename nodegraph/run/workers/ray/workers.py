@@ -1,0 +1,327 @@
+"""Workers that are actors of Ray: in other processes, on other GPUs, on other machines."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from queue import Empty, SimpleQueue
+from typing import Any, Final
+
+from nodegraph.errors import DeviceError, NodegraphError
+from nodegraph.plugins.backend import Numerics
+from nodegraph.run.events import Event, Notice
+from nodegraph.run.tasks.task import RunContext
+from nodegraph.run.workers.protocol import Job, Threads
+from nodegraph.run.workers.ray.cluster import Cluster, RayOptions
+from nodegraph.run.workers.ray.local import LocalTask, LocalTasks
+from nodegraph.run.workers.ray.messages import UnitResult, WorkerFacts
+from nodegraph.run.workers.ray.start import check_facts, reason_of, wait_for_first, welcome
+from nodegraph.run.workers.ray.units import MAX_LOSSES, Actor, Unit, next_pair
+from nodegraph.run.workers.setup import WorkerSetup
+
+_TICK: Final = 0.1  # seconds between two looks at what was cancelled
+_FOLLOWED_AFTER: Final = 0.2  # seconds after which the events of a running unit are asked for
+_AGAIN_AFTER: Final = 0.5  # seconds until an actor that is not there is asked again
+_POLL: Final = 5.0  # seconds that an actor waits for an event
+
+
+class RayWorkers:
+    """Runs what computes with a model in actors of Ray; everything else runs in this process.
+
+        Engine(workers=RayWorkers(workers=4, gpus_per_worker=1))
+
+    All processes use one cache directory: on one machine, or on a file system that all machines share. Ray starts when the first
+    unit is handed out, and ends with the engine. Results are the same as without it, to the last bit, as long as the kind of
+    processor and the number of threads are the same: each worker computes with as many threads as this process would.
+
+    With `previews`, the values of previews are sent to this process. `warn` receives what the user should know.
+
+    Raises SettingsError if Ray is not installed. The first run raises DeviceError if the cluster cannot give what is asked for, and
+    PluginError if workers have other versions or plugins.
+    """
+
+    shares_memory = False
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        workers: int | None = None,
+        gpus_per_worker: float | None = None,
+        labels: dict[str, str] | None = None,
+        dashboard: bool = False,
+        previews: bool = False,
+    ) -> None:
+        self.options = RayOptions(
+            address=address, workers=workers, gpus_per_worker=gpus_per_worker, labels=labels or {}, dashboard=dashboard
+        )
+        self.previews = previews
+        self._lock = threading.RLock()  # of what this process knows of the units
+        self._starting = threading.Lock()
+        self._here = LocalTasks()
+        self._is_closed = False
+        self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()  # what the thread is to do; None ends it
+        self._waiting: deque[Unit] = deque()
+        self._actors: list[Actor] = []
+        self._cluster: Cluster | None = None
+        self._thread: threading.Thread | None = None
+        self._setup: WorkerSetup | None = None
+        self._context: RunContext  # this and `_local` come with the setup
+        self._local: Threads
+        self._numerics: Numerics | None = None
+        self._failure: NodegraphError | None = None
+        self._notify: Callable[[Event], None] = lambda event: None
+
+    def __repr__(self) -> str:
+        where = "on this machine" if self.options.address is None else f"at {self.options.address}"
+        return f"<RayWorkers {where}: {len(self._actors)} actors>"
+
+    # --- what the engine calls
+
+    def connect(self, setup: WorkerSetup, *, context: RunContext, local: Threads, notify: Callable[[Event], None]) -> None:
+        """Belong to an engine from now on.
+
+        `context` is what nodes of this process work with, `local` are the workers for them, and `notify` receives notices.
+        """
+        if self._setup is not None:
+            raise ValueError("these workers belong to another engine. Make new ones")
+        self._setup, self._context, self._local, self._notify = setup, context, local, notify
+
+    def numerics(self, own: Callable[[], Numerics]) -> Numerics:
+        """What the workers compute with; `own` is what this process would. On this machine they are the same.
+
+        A cluster is asked, which starts the workers.
+        """
+        if self.options.address is None:
+            return own()
+        self._start()
+        assert self._numerics is not None  # workers that have started have told
+        return self._numerics
+
+    @property
+    def parallel(self) -> int:
+        """How many units can be handed out at once."""
+        count = self._cluster.count if self._cluster is not None else self.options.workers or 1
+        return 2 * count
+
+    def in_use(self) -> AbstractContextManager[None]:
+        return self._local.in_use()
+
+    def submit(self, task: Sequence[Job], *, in_caller: bool = False) -> Callable[[], bool]:
+        if all(not job.task.numeric or (job.task.model is None and self._computes_alike()) for job in task):
+            job = LocalTask(task, self._context, self._here.ended)
+            return self._here.submit(lambda: self._local.submit([job]))
+        unit = Unit(jobs=task)
+        with self._lock:
+            self._waiting.append(unit)
+            self._run_thread()
+        self._inbox.put(self._assign)
+
+        def take_back() -> bool:
+            with self._lock:
+                if unit not in self._waiting:
+                    return False
+                self._waiting.remove(unit)
+                return True
+
+        return take_back
+
+    def close(self) -> None:
+        """End the actors, and the Ray that this process has started."""
+        with self._lock:
+            self._is_closed = True
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._inbox.put(None)
+            thread.join()
+        cluster, actors = self._cluster, self._actors
+        self._cluster, self._actors = None, []
+        if cluster is not None:
+            for actor in actors:
+                with contextlib.suppress(Exception):
+                    cluster.ray.kill(actor.handle)
+            cluster.close()
+
+    # --- starting
+
+    def _computes_alike(self) -> bool:
+        """Whether this process computes what workers compute, in the same class of results."""
+        return self.options.address is None
+
+    def _run_thread(self) -> None:
+        """Start the thread, once; the caller holds the lock. It starts the actors."""
+        if self._thread is None and not self._is_closed:
+            self._thread = threading.Thread(target=self._work, name="nodegraph-ray", daemon=True)
+            self._thread.start()
+            self._inbox.put(self._start_or_give_up)
+
+    def _start_or_give_up(self) -> None:
+        try:
+            self._start()
+        except NodegraphError as error:
+            self._give_up(error)
+
+    def _start(self) -> None:
+        """Start the actors, once, and wait for the first that can work. Raises SettingsError, DeviceError or PluginError."""
+        with self._starting:
+            if self._failure is not None:
+                raise self._failure
+            if self._cluster is not None:
+                return
+            assert self._setup is not None  # an engine has these workers
+            with self._here.none():
+                cluster = Cluster(self.options)
+            setup = pickle.dumps(self._setup)
+            actors = [Actor(handle=cluster.start(setup), number=number) for number in range(1, cluster.count + 1)]
+            try:
+                self._numerics = wait_for_first(cluster, actors, self._check, folder=self._setup.cache_dir, shares_folder=self._setup.remote is None, notify=self._notify)
+            except BaseException:
+                cluster.close()
+                raise
+            self._cluster, self._actors = cluster, actors
+            for actor in actors:
+                if not actor.is_ready:
+                    self._await_actor(actor)
+
+    def _check(self, facts: WorkerFacts) -> None:
+        """Raise DeviceError or PluginError if a worker is not like this process."""
+        expected = self._numerics if self.options.address is not None else self._context.numerics()
+        check_facts(facts, plugins=self._context.plugins, numerics=expected)
+
+    def _await_actor(self, actor: Actor) -> None:
+        """Ask an actor that starts for its facts; it is used as soon as it answers."""
+        future = actor.handle.facts.options(concurrency_group="aside").remote("").future()
+        future.add_done_callback(lambda done: self._inbox.put(lambda: self._started(actor, done)))
+
+    def _started(self, actor: Actor, future: Any) -> None:
+        try:
+            welcome(actor, pickle.loads(future.result()), self._check)
+        except Exception as error:
+            if self._cluster is not None and isinstance(error, self._cluster.ray.exceptions.ActorUnavailableError):
+                threading.Timer(_AGAIN_AFTER, self._inbox.put, [lambda: self._await_actor(actor)]).start()  # Ray starts it again
+                return
+            actor.is_dead = True
+            if not isinstance(error, NodegraphError):
+                error = DeviceError(f"[E305] a worker cannot start again: {reason_of(error)}")
+            self._notify(Notice(None, f"a worker is left out: {error}"))
+            if all(actor.is_dead for actor in self._actors):
+                self._give_up(error)
+        self._assign()
+
+    def _give_up(self, error: NodegraphError) -> None:
+        with self._lock:
+            self._failure = error
+            units = [*self._waiting]
+            self._waiting.clear()
+        for unit in units:
+            unit.refuse(error)
+
+    # --- the thread that speaks with Ray
+
+    def _work(self) -> None:
+        while True:
+            try:
+                step = self._inbox.get(timeout=_TICK if any(actor.units for actor in self._actors) else None)
+            except Empty:
+                self._look()
+                continue
+            if step is None:
+                return
+            step()
+
+    def _assign(self) -> None:
+        """Hand out units as long as there are units and free actors."""
+        while True:
+            with self._lock:
+                if self._failure is not None:
+                    break
+                pair = next_pair(self._waiting, self._actors)
+                if pair is None:
+                    return
+                unit, actor = pair
+                self._waiting.remove(unit)
+                actor.give(unit)
+            unit.began = time.monotonic()
+            future = actor.handle.run.remote(unit.number, unit.pickled, self.previews).future()
+            future.add_done_callback(lambda done, unit=unit, actor=actor: self._inbox.put(lambda: self._ended(unit, actor, done)))
+        self._give_up(self._failure)
+
+    def _ended(self, unit: Unit, actor: Actor, future: Any) -> None:
+        if unit.actor is not actor:
+            return  # it was lost, and is somewhere else by now
+        was_running = bool(actor.units) and actor.units[0] is unit
+        try:
+            result: UnitResult = pickle.loads(future.result())
+        except Exception as error:
+            self._lost(unit, actor, error, was_running)
+        else:
+            with self._lock:
+                actor.units.remove(unit)
+                unit.actor = None
+                if actor.units:
+                    actor.units[0].began = time.monotonic()
+            unit.end(result)
+        self._assign()
+
+    def _lost(self, unit: Unit, actor: Actor, error: Exception, was_running: bool) -> None:
+        """The actor has ended, or the unit failed in a way that is not the node's."""
+        assert self._cluster is not None  # units are handed out only then
+        exceptions = self._cluster.ray.exceptions
+        if not isinstance(error, exceptions.RayActorError | exceptions.WorkerCrashedError | exceptions.OutOfMemoryError):
+            with self._lock:
+                actor.units.remove(unit)
+            unit.fail(NodegraphError(f"a worker on {actor.host} failed: {reason_of(error)}"))
+            return
+        with self._lock:
+            lost = [*actor.units]
+            actor.units.clear()
+            is_new = actor.is_ready
+            actor.is_ready = False
+            actor.models.clear()
+        for other in reversed(lost):
+            other.losses += other is lost[0]
+            if other.losses >= MAX_LOSSES:
+                node, reason = other.jobs[other.suspect].task.node, reason_of(error)
+                message = f"node '{node}' has ended {MAX_LOSSES} workers, the last one on {actor.host}: {reason}"
+                other.actor = None
+                other.fail(NodegraphError(message))
+            else:
+                other.lose()
+                with self._lock:
+                    self._waiting.appendleft(other)
+        if is_new:
+            self._notify(Notice(None, f"a worker on {actor.host} has ended and starts again; what it was doing runs elsewhere"))
+            self._await_actor(actor)
+
+    def _look(self) -> None:
+        """Ask actors for the events of their units, and tell them what was cancelled."""
+        now = time.monotonic()
+        for actor in self._actors:
+            for place, unit in enumerate([*actor.units]):
+                if not unit.is_cancelled and all(job.is_cancelled() for job in unit.jobs[unit.done :]):
+                    unit.is_cancelled = True
+                    actor.handle.cancel.options(concurrency_group="aside").remote(unit.number)
+                if place == 0 and not unit.is_followed and now - unit.began >= _FOLLOWED_AFTER:
+                    self._follow(unit, actor)
+
+    def _follow(self, unit: Unit, actor: Actor) -> None:
+        unit.is_followed = True
+        method = actor.handle.follow.options(concurrency_group="aside")
+        future = method.remote(unit.number, unit.seen, _POLL).future()
+
+        def received(done: Any) -> None:
+            if unit.actor is not actor:
+                return
+            with contextlib.suppress(Exception):  # a lost actor: `_ended` hears of it
+                unit.receive(pickle.loads(done.result()))
+                unit.is_followed = False
+
+        future.add_done_callback(lambda done: self._inbox.put(lambda: received(done)))
+
+
+__all__ = ["RayWorkers"]
