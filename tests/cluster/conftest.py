@@ -4,71 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from nodegraph.run.workers.ray.cluster import import_ray
-
-PLUGIN = '''
-import os
-import time
-from pathlib import Path
-
-from nodegraph import Run, hookimpl, node
-
-
-class Model:
-    """A value without a codec."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-@node("OpenModel")
-def OpenModel(kind: str = "m") -> Model:
-    return Model(kind)
-
-
-@node("Compute", numeric=True)
-def Compute(model: Model, x: int, run: Run, seconds: float = 0.0, steps: int = 1) -> str:
-    for step in range(steps):
-        time.sleep(seconds / steps)
-        run.step(step + 1, steps, lambda: f"preview {step + 1}")
-    run.notice(f"computed {x}")
-    return f"{model.name} {x * x}"
-
-
-@node("Where", numeric=True)
-def Where(model: Model, x: int) -> int:
-    return os.getpid()
-
-
-@node("Fragile", numeric=True)
-def Fragile(model: Model, x: int, marks: str, times: int) -> int:
-    """Ends its process the first `times` times."""
-    done = len(list(Path(marks).glob(f"{x}-*")))
-    if done < times:
-        Path(marks, f"{x}-{done}").touch()
-        os.kill(os.getpid(), 9)
-    return x
-
-
-@node("Fails", numeric=True)
-def Fails(model: Model, x: int) -> int:
-    raise ValueError(f"no {x}")
-
-
-@node("Joined")
-def Joined(texts: list[str]) -> str:
-    return " ".join(texts)
-
-
-@hookimpl
-def register_nodes(register):
-    for function in (OpenModel, Compute, Where, Fragile, Fails, Joined):
-        register(function)
-'''
 
 
 @pytest.fixture(scope="session")
@@ -80,11 +19,3 @@ def local_ray() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
-
-
-@pytest.fixture
-def plugin_dir(tmp_path: Path) -> Path:
-    folder = tmp_path / "plugins"
-    folder.mkdir()
-    (folder / "stubs.py").write_text(PLUGIN)
-    return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -18,6 +19,7 @@ import pytest
 from nodegraph import Cancelled, DeviceError, Engine, NodeError, PluginError, RayWorkers, Workflow
 from nodegraph.run import events
 from nodegraph.run.workers.ray import start
+from tests.support.model_plugin import write_plugin
 
 pytestmark = [
     pytest.mark.slow,
@@ -32,16 +34,47 @@ ROOT = Path(__file__).parents[2]
 Make = Callable[..., Engine]
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cluster")
+
+
+@pytest.fixture(scope="module")
+def plugin_dir(folder: Path) -> Path:
+    return write_plugin(folder / "plugins")
+
+
+@pytest.fixture(scope="module")
+def received() -> list[Any]:
+    """The events of `engine`."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path, plugin_dir: Path, received: list[Any]) -> Iterator[Engine]:
+    """An engine with two actors, which all tests share that do not need their own."""
+    workers = RayWorkers(workers=2, previews=True)
+    with Engine(folder / "cache", device="cpu", plugin_dirs=[plugin_dir], on_event=received.append, workers=workers) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path, plugin_dir: Path) -> Iterator[Engine]:
+    """An engine with threads and a cache of its own."""
+    with Engine(folder / "alone", device="cpu", plugin_dirs=[plugin_dir], on_event=lambda event: None) as engine:
+        yield engine
+
+
 @pytest.fixture
-def make(tmp_path: Path, plugin_dir: Path) -> Iterator[Make]:
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Makes an engine with actors and a plugin of its own."""
     engines: list[Engine] = []
 
-    def make(*, cache: str = "cache", on_event: Any = lambda event: None, ray: bool = True, **options: Any) -> Engine:
-        time.sleep(0.02)  # the plugin was written just now
-        workers = RayWorkers(**{"workers": 2, **options}) if ray else None
-        engine = Engine(tmp_path / cache, device="cpu", plugin_dirs=[plugin_dir], on_event=on_event, workers=workers)
-        engines.append(engine)
-        return engine
+    def make(**options: Any) -> Engine:
+        workers = RayWorkers(**{"workers": 1, **options})
+        folder = write_plugin(tmp_path / "plugins")
+        engines.append(Engine(tmp_path / "cache", device="cpu", plugin_dirs=[folder], on_event=lambda event: None, workers=workers))
+        return engines[-1]
 
     yield make
     for engine in engines:
@@ -70,77 +103,66 @@ def pids(engine: Engine, count: int = 20) -> set[int]:
     return {handle.result()["pid"] for handle in handles}
 
 
-def test_runs_use_all_workers_and_not_this_process(make):
-    engine = make()
+def test_runs_use_all_workers_and_not_this_process(engine):
     assert len(pids(engine)) == 2
     assert os.getpid() not in pids(engine)
 
 
-def test_results_and_keys_are_those_of_threads(make):
+def test_results_and_keys_are_those_of_threads(engine, alone, folder, plugin_dir):
     w = Workflow("joined")
     w.output("text", w.add("Joined", texts=[w.add("Compute", model=w.add("OpenModel", kind="m"), x=x) for x in range(5)]))
-    with_ray, alone = make().run(w), make(cache="other", ray=False).run(w)
-    assert with_ray["text"] == alone["text"] == "m 0 m 1 m 4 m 9 m 16"
-    assert {name: node.key for name, node in with_ray.nodes.items()} == {name: node.key for name, node in alone.nodes.items()}
-    again = make(ray=False).run(w)
+    with_ray, here = engine.run(w), alone.run(w)
+    assert with_ray["text"] == here["text"] == "m 0 m 1 m 4 m 9 m 16"
+    assert {name: node.key for name, node in with_ray.nodes.items()} == {name: node.key for name, node in here.nodes.items()}
+    with Engine(folder / "cache", device="cpu", plugin_dirs=[plugin_dir], on_event=lambda event: None) as later:
+        again = later.run(w)
     assert again["text"] == with_ray["text"]
     assert {node.status for node in again.nodes.values()} <= {"cached", "pruned"}
 
 
-def test_events_arrive_in_order_with_previews(make):
-    received: list[Any] = []
-    engine = make(on_event=received.append, previews=True)
-    engine.run(square(3, seconds=1.5, steps=5))
+def test_events_arrive_in_order_with_previews(engine, received):
+    received.clear()
+    engine.run(square(103, seconds=1.5, steps=5))
     of_node = [event for event in received if getattr(event, "node", None) == "compute"]
-    kinds = [type(event) for event in of_node]
-    assert kinds[0] is events.NodeStarted
-    assert kinds[-1] is events.NodeFinished
+    assert isinstance(of_node[0], events.NodeStarted)
+    assert isinstance(of_node[-1], events.NodeFinished)
     steps = [event.step for event in of_node if isinstance(event, events.NodeProgress)]
     assert steps == sorted(set(steps))
     assert steps[-1] == 5
-    assert len(steps) >= 3
     previews = [event.preview() for event in of_node if isinstance(event, events.NodeProgress) and event.preview]
-    assert previews
     assert previews[-1] == "preview 5"
-    assert "computed 3" in [event.message for event in of_node if isinstance(event, events.Notice)]
+    assert "computed 103" in [event.message for event in of_node if isinstance(event, events.Notice)]
 
 
-def test_an_error_of_a_node_is_that_of_threads(make):
+def test_an_error_of_a_node_is_that_of_threads(engine, alone):
     w = Workflow("wrong")
     w.output("x", w.add("Fails", model=w.add("OpenModel", kind="m"), x=3))
     with pytest.raises(NodeError) as with_ray:
-        make().run(w)
-    with pytest.raises(NodeError) as alone:
-        make(cache="other", ray=False).run(w)
-    assert str(with_ray.value) == str(alone.value)
-    assert "no 3" in str(with_ray.value)
+        engine.run(w)
+    with pytest.raises(NodeError, match="no 3") as here:
+        alone.run(w)
+    assert str(with_ray.value) == str(here.value)
 
 
-def test_cancelling_reaches_a_running_step(make):
-    engine = make()
-    engine.run(square(1))
-    handle = engine.start(square(2, seconds=60, steps=600))
+def test_cancelling_reaches_a_running_step(engine):
+    handle = engine.start(square(102, seconds=120, steps=1200))
     for event in handle.events():
         if isinstance(event, events.NodeProgress):
             break
-    began = time.monotonic()
     handle.cancel()
     with pytest.raises(Cancelled):
-        handle.result()
-    assert time.monotonic() - began < 30  # of 60
+        handle.result(100)
     assert engine.run(square(3))["text"] == "m 9"
 
 
-def test_a_node_that_ends_its_process_runs_again_elsewhere(make, tmp_path):
-    engine = make()
+def test_a_node_that_ends_its_process_runs_again(engine, tmp_path):
     w = Workflow("fragile")
     w.output("x", w.add("Fragile", model=w.add("OpenModel", kind="m"), x=1, marks=str(tmp_path), times=2))
     assert engine.run(w)["x"] == 1
     assert len(list(tmp_path.glob("1-*"))) == 2
 
 
-def test_a_node_that_ends_three_workers_fails(make, tmp_path):
-    engine = make()
+def test_a_node_that_ends_three_workers_fails(engine, tmp_path):
     w = Workflow("fragile")
     w.output("x", w.add("Fragile", name="bad", model=w.add("OpenModel", kind="m"), x=2, marks=str(tmp_path), times=100))
     with pytest.raises(NodeError, match="node 'bad' has ended 3 workers"):
@@ -149,24 +171,21 @@ def test_a_node_that_ends_three_workers_fails(make, tmp_path):
     assert engine.run(square(4))["text"] == "m 16"
 
 
-def test_actors_killed_at_random_lose_nothing(make):
-    engine = make()
-    known = pids(engine)
-    handles = [engine.start(square(x, seconds=0.15)) for x in range(60)]
+def test_actors_killed_at_random_lose_nothing(engine):
+    handles = [engine.start(square(x, seconds=0.15)) for x in range(200, 260)]
     kills = 0
-    while kills < 10 and any(handle.status in ("queued", "running") for handle in handles):
+    while any(handle.status in ("queued", "running") for handle in handles):
         time.sleep(0.4)
-        alive = [pid for pid in known if Path(f"/proc/{pid}").exists()]
-        if alive:
-            os.kill(random.choice(alive), signal.SIGKILL)
-            kills += 1
-        known = {actor.process for actor in engine._workers._actors if actor.is_ready}
-    assert [handle.result()["text"] for handle in handles] == [f"m {x * x}" for x in range(60)]
+        alive = [actor.process for actor in engine._workers._actors if actor.is_ready]
+        if alive and kills < 10:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(random.choice(alive), signal.SIGKILL)
+                kills += 1
+    assert [handle.result()["text"] for handle in handles] == [f"m {x * x}" for x in range(200, 260)]
     assert kills >= 5
 
 
-def test_models_stay_where_they_are(make):
-    engine = make()
+def test_models_stay_where_they_are(engine):
     pids(engine)
     handles = []
     for k in range(24):
@@ -175,8 +194,15 @@ def test_models_stay_where_they_are(make):
         handles.append((k % 2, engine.start(w)))
     found = {(model, handle.result()["pid"]) for model, handle in handles}
     assert len(found) <= 4  # each model is on a worker at most once
-    by_model = [pid for model, pid in found]
-    assert len(set(by_model)) == 2
+    assert len({pid for _, pid in found}) == 2
+
+
+def test_the_embedded_model_paints_the_same(engine, alone):
+    file = ROOT / "workflows" / "txt2img.yaml"
+    for seed in (1, 2):
+        first, second = engine.run(file, params={"seed": seed}), alone.run(file, params={"seed": seed})
+        for name in first.outputs:
+            assert (first[name].pixels == second[name].pixels).all()
 
 
 def test_other_versions_are_refused(make, monkeypatch):
@@ -191,9 +217,9 @@ def test_other_plugins_are_refused(make, monkeypatch):
         make().run(square(1))
 
 
-def test_a_worker_that_cannot_start_says_why(make, plugin_dir):
+def test_a_worker_that_cannot_start_says_why(make, tmp_path):
     engine = make()
-    (plugin_dir / "stubs.py").write_text("raise RuntimeError('broken by hand')")
+    (tmp_path / "plugins" / "stubs.py").write_text("raise RuntimeError('broken by hand')")
     with pytest.raises(
         PluginError, match=r"a worker on .* has other code of the plugin .stubs.\. .* found a broken one: .*broken by hand"
     ):
@@ -203,16 +229,6 @@ def test_a_worker_that_cannot_start_says_why(make, plugin_dir):
 def test_more_gpus_than_there_are(make):
     with pytest.raises(DeviceError, match="3 workers with 1 GPUs each were asked for, and this machine has 0 GPUs"):
         make(workers=3, gpus_per_worker=1).run(square(1))
-
-
-def test_the_embedded_model_paints_the_same(make):
-    engine, alone = make(), make(cache="other", ray=False)
-    for seed in (1, 2):
-        options: Any = {"params": {"seed": seed}, "overrides": []}
-        file = ROOT / "workflows" / "txt2img.yaml"
-        a, b = engine.run(file, **options), alone.run(file, **options)
-        for name in a.outputs:
-            assert (a[name].pixels == b[name].pixels).all()
 
 
 def test_a_killed_driver_goes_on_where_it_was(tmp_path, plugin_dir):

@@ -293,7 +293,8 @@ class RayWorkers:
             else:
                 other.lose()
                 with self._lock:
-                    self._waiting.appendleft(other)
+                    add = self._waiting.append if other is lost[0] else self._waiting.appendleft  # it may be what ends workers
+                    add(other)
         if is_new:
             self._notify(Notice(None, f"a worker on {actor.host} has ended and starts again; what it was doing runs elsewhere"))
             self._await_actor(actor)
