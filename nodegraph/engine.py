@@ -339,16 +339,30 @@ class Engine:
             file_names(graph, self.plugins.codecs)
         return graph
 
-    def _begin(self, workflow: WorkflowSource, options: Options, *, raise_errors: bool) -> BackgroundRun:
+    def compute(self, workflow: WorkflowSource, **options: Unpack[RunOptions]) -> RunHandle:
+        """Begin a run in the background of which only the results in the cache are wanted: it has no events and no record.
+
+        Its handle raises no error of the run; whoever needs the results runs the workflow.
+        """
+        return RunHandle(self._begin(workflow, Options(**options), raise_errors=False, is_silent=True))
+
+    @property
+    def parallel(self) -> int:
+        """How many runs the workers can serve at once: 1 in this process."""
+        return 1 if self._workers is None else self._workers.parallel
+
+    def _begin(self, workflow: WorkflowSource, options: Options, *, raise_errors: bool, is_silent: bool = False) -> BackgroundRun:
         """Begin a run in the background. If the workflow is wrong, the run has failed already."""
         background = BackgroundRun(new_run_id(), raise_errors=raise_errors)
         try:
             request = self._request(workflow, background.run, inline=False, options=options)
+            if is_silent:
+                request = replace(request, records=None)
         except NodegraphError as error:
             background.end(error)
             return background
 
-        listen = self._emitter()
+        listen = _drop if is_silent else self._emitter()
 
         def emit(event: Event) -> None:
             background.log.add(event)
@@ -465,7 +479,7 @@ class Engine:
 
 
 def _drop(event: Event) -> None:
-    """The events of nodes that run for other processes go through these."""
+    """Nobody listens."""
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

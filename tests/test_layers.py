@@ -20,8 +20,8 @@ LAYERS: dict[str, str] = {
         "names seals objects health uploads claims sending remote_store tiered_store contents care transfer"
     ),
     "nodegraph.cli": (
-        "failures help plugin_options completion options previews inline viewer counter progress sweep_progress running "
-        "run_options tables plugins group storage workflows exchange projects"
+        "failures help plugin_options completion options worker_options previews inline viewer counter progress sweep_progress "
+        "running run_options tables plugins group storage workflows exchange projects"
     ),
     "nodegraph.cli.exchange": "readable written import_graph export_graph",
     "nodegraph.cli.inline": "protocol question outputs",
@@ -57,7 +57,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.run.workers": "stall setup protocol jobs task_runner dispatcher threads ray",
     "nodegraph.run.workers.ray": "messages actor cluster units local start workers",
     "nodegraph.settings": "names remote sizes files values",
-    "nodegraph.sweeps": "axes points sheets table result locked run",
+    "nodegraph.sweeps": "axes points sheets table result locked ahead run",
     "nodegraph.workflow": (
         "definitions diagram scalars text_file yaml_tree dump patch document presets subworkflows handles "
         "recorded workflow exchange output_metadata editors"

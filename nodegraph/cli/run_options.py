@@ -32,6 +32,7 @@ from nodegraph.cli.options import (
     target_option,
 )
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
+from nodegraph.cli.worker_options import address_option, executor_option, gpus_option, label_option, workers_option
 
 if TYPE_CHECKING:
     from nodegraph.cli.running import Display
@@ -84,6 +85,11 @@ class OptionValues:
     plugin_dirs: Sequence[Path] = ()
     inline: str | None = "never"
     opened: bool = False
+    executor: str = "threads"
+    address: str | None = None
+    workers: int | None = None
+    gpus_per_worker: float | None = None
+    worker_labels: Sequence[tuple[str, str]] = ()
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
@@ -92,6 +98,8 @@ class OptionValues:
         if self.verify and self.no_cache:
             message = "--verify-cache checks results in the cache, which --no-cache does not read. Leave out one of them."
             raise click.UsageError(message)
+        if self.executor != "ray" and (self.address or self.workers or self.gpus_per_worker is not None or self.worker_labels):
+            raise click.UsageError("--address, --workers, --gpus-per-worker and --worker-label need --executor ray.")
 
     def plugins(self, ctx: click.Context) -> Plugins:
         """The plugins of this call of the program."""
@@ -124,7 +132,24 @@ class OptionValues:
         from nodegraph.cli.running import cache_options
 
         cache = cache_options(self.cache_dir, self.cache_size, no_cache=self.no_cache)
-        return {"device": self.device, "dtype": self.dtype, **cache}
+        return {"device": self.device, "dtype": self.dtype, **cache, **self._workers}
+
+    @property
+    def _workers(self) -> dict[str, Any]:
+        """Where nodes run, if it is not this process."""
+        if self.executor != "ray":
+            return {}
+        from nodegraph.run.workers.ray.workers import RayWorkers
+
+        return {
+            "workers": RayWorkers(
+                self.address,
+                workers=self.workers,
+                gpus_per_worker=self.gpus_per_worker,
+                labels=dict(self.worker_labels),
+                previews=self.preview is not None,
+            )
+        }
 
     @property
     def run_options(self) -> dict[str, Any]:
@@ -183,6 +208,11 @@ _OPTIONS: Final[Mapping[str, Option | Callable[[str], Option]]] = {
     "dtype": dtype_option,
     "preview": preview_option,
     "plugin_dirs": plugin_dir_option,
+    "executor": executor_option,
+    "address": address_option,
+    "workers": workers_option,
+    "gpus_per_worker": gpus_option,
+    "worker_labels": label_option,
     "inline": inline_option,
     "opened": open_option,
     "as_json": _flag("--json", "as_json"),
@@ -193,6 +223,9 @@ _OPTIONS: Final[Mapping[str, Option | Callable[[str], Option]]] = {
 
 "cache_remote" has no field: it counts for all that the command does.
 """
+
+ON_WORKERS: Final = ("executor", "address", "workers", "gpus_per_worker", "worker_labels")
+"""Those that say where nodes run."""
 
 ON_A_MACHINE: Final = ("cache_dir", "cache_size", "cache_remote", "device", "dtype", "plugin_dirs", "quiet", "verbose")
 """The options of whatever computes."""

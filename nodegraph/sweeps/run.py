@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -17,11 +18,13 @@ from nodegraph.graph.graph import Graph, Value
 from nodegraph.graph.load import load_workflow
 from nodegraph.graph.overrides import Override, all_overrides
 from nodegraph.plugins.codecs import is_json
+from nodegraph.run.handle import RunHandle
 from nodegraph.run.options import WorkflowSource, path_of
 from nodegraph.run.outputs.own_files import OwnFiles
 from nodegraph.run.plan import Plan
 from nodegraph.run.result import Result
 from nodegraph.settings import settings_read_once
+from nodegraph.sweeps.ahead import RunsAhead
 from nodegraph.sweeps.axes import Axes, make_axes, read_sweep
 from nodegraph.sweeps.locked import LockedSweep
 from nodegraph.sweeps.points import Point
@@ -106,8 +109,14 @@ class _Sweep:
         points: list[Point] = []
         errors: list[tuple[Point, BaseException]] = []
         is_stopped = False
-        with self._engine.sequence() as cancel:
-            for number, values in itertools.islice(enumerate(self._axes.points(), start=1), first - 1, None, step):
+        own = slice(first - 1, None, step)
+        ahead = self._runs_ahead(own)
+        with self._engine.sequence() as cancel, contextlib.ExitStack() as stack:
+            if ahead is not None:
+                stack.callback(ahead.stop)
+            for number, values in itertools.islice(enumerate(self._axes.points(), start=1), own.start, None, step):
+                if ahead is not None:
+                    ahead.advance()
                 is_stopped = is_stopped or cancel.is_set or (bool(errors) and not self._options.keep_going)
                 point, error = (self._blank(number, values), None) if is_stopped else self._point(number, values)
                 points.append(point)
@@ -129,6 +138,18 @@ class _Sweep:
             _engine=self._engine,
             _out=self._out,
         )
+
+    def _runs_ahead(self, own: slice) -> RunsAhead | None:
+        """What computes the next points of `own` already, if there are workers for it."""
+        options, count = self._options, self._engine.parallel
+        if count == 1 or options.force or options.verify:
+            return None
+
+        def begin(values: Sequence[Any]) -> RunHandle:
+            overrides = [*self._fixed, *self._axes.overrides(values)]
+            return self._engine.compute(self._workflow, overrides=overrides, targets=options.targets, keep_going=options.keep_going)
+
+        return RunsAhead(itertools.islice(self._axes.points(), own.start, None, own.step), begin, count)
 
     # --- before the first point
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from nodegraph import Cancelled, DeviceError, Engine, NodeError, PluginError, RayWorkers, Workflow
+from nodegraph import Cancelled, DeviceError, Engine, NodeError, PluginError, RayWorkers, Workflow, sweep
 from nodegraph.run import events
 from nodegraph.run.workers.ray import start
 from tests.support.model_plugin import write_plugin
@@ -231,11 +231,23 @@ def test_more_gpus_than_there_are(make):
         make(workers=3, gpus_per_worker=1).run(square(1))
 
 
+def test_a_sweep_gives_the_same_files(engine, alone, tmp_path):
+    w = Workflow("square")
+    x = w.param("x", 0)
+    w.output("text", w.add("Compute", model=w.add("OpenModel", kind="m"), x=x, seconds=0.02), save="{x}")
+    for name, on in (("ray", engine), ("threads", alone)):
+        result = sweep(w, over={"x": "1000..1199"}, engine=on, out=tmp_path / name)
+        assert [point.status for point in result] == ["done"] * 200
+    files = [{file.name: file.read_bytes() for file in (tmp_path / name).glob("0*")} for name in ("ray", "threads")]
+    assert files[0] == files[1]
+    assert len(files[0]) == 200
+
+
 def test_a_killed_driver_goes_on_where_it_was(tmp_path, plugin_dir):
     """Its actors end with it; what they had stored counts."""
     program = textwrap.dedent("""
         import sys
-        from nodegraph import Engine, RayWorkers, Workflow
+        from nodegraph import Engine, RayWorkers, Workflow, sweep
         if __name__ == "__main__":
             with Engine(sys.argv[1], device="cpu", plugin_dirs=[sys.argv[2]], workers=RayWorkers(workers=2)) as engine:
                 for x in range(8):

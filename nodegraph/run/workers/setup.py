@@ -19,7 +19,10 @@ from nodegraph.settings import Remote, Settings
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSetup:
-    """The engine's settings, as plain data. `remote` is the shared store, if there is one. `plugin_dirs` are all folders of plugins, also those that the user has set."""
+    """The engine's settings, as plain data.
+
+    `remote` is the shared store, if there is one. `plugin_dirs` are all folders of plugins, also those that the user has set.
+    """
 
     cache_dir: Path
     remote: Remote | None = None
@@ -34,7 +37,9 @@ class WorkerSetup:
         files = FileDigests(self.cache_dir / "files.jsonl")
         memo = self.cache_dir / "numerics.json"
         return RunContext(
-            cache=Cache(plugins.codecs, open_store(settings, self.remote, warn=_ignore), version=plugins.backend.version, files=files),
+            cache=Cache(
+                plugins.codecs, open_store(settings, self.remote, warn=_ignore), version=plugins.backend.version, files=files
+            ),
             plugins=plugins,
             files=files,
             models=ModelMemory(plugins.backend, self.model_memory),

@@ -36,7 +36,8 @@ def wait_for_first(
 ) -> Numerics | None:
     """Wait until an actor can work, and take those that can by then. Returns what they compute with.
 
-    With `shares_folder`, all have to see `folder`, the cache directory; otherwise there is a shared store. Raises DeviceError or PluginError if one cannot work, also as `check` does.
+    With `shares_folder`, all have to see `folder`, the cache directory; otherwise there is a shared store. Raises DeviceError or
+    PluginError if one cannot work, also as `check` does.
     """
     ray, numerics = cluster.ray, None
     with _probe(folder) as (path, text):

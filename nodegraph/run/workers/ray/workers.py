@@ -179,7 +179,14 @@ class RayWorkers:
             setup = pickle.dumps(self._setup)
             actors = [Actor(handle=cluster.start(setup), number=number) for number in range(1, cluster.count + 1)]
             try:
-                self._numerics = wait_for_first(cluster, actors, self._check, folder=self._setup.cache_dir, shares_folder=self._setup.remote is None, notify=self._notify)
+                self._numerics = wait_for_first(
+                    cluster,
+                    actors,
+                    self._check,
+                    folder=self._setup.cache_dir,
+                    shares_folder=self._setup.remote is None,
+                    notify=self._notify,
+                )
             except BaseException:
                 cluster.close()
                 raise
