@@ -215,7 +215,10 @@ CLASSES: Final = (
         convert=_control_net,
         here=("LoadControlNet",),
         renamed="control_net_name: `file`",
-        differs='also T2I-Adapters for Stable Diffusion 1. For a file called "shuffle", ComfyUI averages the residuals: write `global_pool: true`',
+        differs=(
+            'also T2I-Adapters for Stable Diffusion 1. For a file called "shuffle", ComfyUI averages the residuals: write '
+            "`global_pool: true`"
+        ),
         is_loader=True,
     ),
     NodeClass(
