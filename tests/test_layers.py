@@ -20,7 +20,7 @@ LAYERS: dict[str, str] = {
         "names seals objects health uploads claims sending remote_store tiered_store contents care transfer"
     ),
     "nodegraph.cli": (
-        "failures help plugin_options completion options worker_options previews inline viewer counter progress sweep_progress "
+        "failures help plugin_options completion options previews inline viewer counter progress sweep_progress "
         "running run_options tables plugins group storage workflows exchange projects"
     ),
     "nodegraph.cli.exchange": "readable written import_graph export_graph",

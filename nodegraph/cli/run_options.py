@@ -13,14 +13,18 @@ import click
 from nodegraph.cli.failures import verbose_option
 from nodegraph.cli.options import (
     Option,
+    address_option,
     base_option,
     cache_dir_option,
     cache_remote_option,
     cache_size_option,
     device_option,
     dtype_option,
+    executor_option,
     force_option,
+    gpus_option,
     inline_option,
+    label_option,
     open_option,
     out_option,
     overrides,
@@ -30,9 +34,9 @@ from nodegraph.cli.options import (
     preview_option,
     set_option,
     target_option,
+    workers_option,
 )
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
-from nodegraph.cli.worker_options import address_option, executor_option, gpus_option, label_option, workers_option
 
 if TYPE_CHECKING:
     from nodegraph.cli.running import Display
