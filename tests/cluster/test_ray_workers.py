@@ -59,9 +59,9 @@ def engine(folder: Path, plugin_dir: Path, received: list[Any]) -> Iterator[Engi
 
 
 @pytest.fixture(scope="module")
-def alone(folder: Path, plugin_dir: Path) -> Iterator[Engine]:
+def with_threads(folder: Path, plugin_dir: Path) -> Iterator[Engine]:
     """An engine with threads and a cache of its own."""
-    with Engine(folder / "alone", device="cpu", plugin_dirs=[plugin_dir], on_event=lambda event: None) as engine:
+    with Engine(folder / "with_threads", device="cpu", plugin_dirs=[plugin_dir], on_event=lambda event: None) as engine:
         yield engine
 
 
@@ -108,10 +108,10 @@ def test_runs_use_all_workers_and_not_this_process(engine):
     assert os.getpid() not in pids(engine)
 
 
-def test_results_and_keys_are_those_of_threads(engine, alone, folder, plugin_dir):
+def test_results_and_keys_are_those_of_threads(engine, with_threads, folder, plugin_dir):
     w = Workflow("joined")
     w.output("text", w.add("Joined", texts=[w.add("Compute", model=w.add("OpenModel", kind="m"), x=x) for x in range(5)]))
-    with_ray, here = engine.run(w), alone.run(w)
+    with_ray, here = engine.run(w), with_threads.run(w)
     assert with_ray["text"] == here["text"] == "m 0 m 1 m 4 m 9 m 16"
     assert {name: node.key for name, node in with_ray.nodes.items()} == {name: node.key for name, node in here.nodes.items()}
     with Engine(folder / "cache", device="cpu", plugin_dirs=[plugin_dir], on_event=lambda event: None) as later:
@@ -134,13 +134,13 @@ def test_events_arrive_in_order_with_previews(engine, received):
     assert "computed 103" in [event.message for event in of_node if isinstance(event, events.Notice)]
 
 
-def test_an_error_of_a_node_is_that_of_threads(engine, alone):
+def test_an_error_of_a_node_is_that_of_threads(engine, with_threads):
     w = Workflow("wrong")
     w.output("x", w.add("Fails", model=w.add("OpenModel", kind="m"), x=3))
     with pytest.raises(NodeError) as with_ray:
         engine.run(w)
     with pytest.raises(NodeError, match="no 3") as here:
-        alone.run(w)
+        with_threads.run(w)
     assert str(with_ray.value) == str(here.value)
 
 
@@ -197,10 +197,10 @@ def test_models_stay_where_they_are(engine):
     assert len({pid for _, pid in found}) == 2
 
 
-def test_the_embedded_model_paints_the_same(engine, alone):
+def test_the_embedded_model_paints_the_same(engine, with_threads):
     file = ROOT / "workflows" / "txt2img.yaml"
     for seed in (1, 2):
-        first, second = engine.run(file, params={"seed": seed}), alone.run(file, params={"seed": seed})
+        first, second = engine.run(file, params={"seed": seed}), with_threads.run(file, params={"seed": seed})
         for name in first.outputs:
             assert (first[name].pixels == second[name].pixels).all()
 
@@ -231,11 +231,11 @@ def test_more_gpus_than_there_are(make):
         make(workers=3, gpus_per_worker=1).run(square(1))
 
 
-def test_a_sweep_gives_the_same_files(engine, alone, tmp_path):
+def test_a_sweep_gives_the_same_files(engine, with_threads, tmp_path):
     w = Workflow("square")
     x = w.param("x", 0)
     w.output("text", w.add("Compute", model=w.add("OpenModel", kind="m"), x=x, seconds=0.02), save="{x}")
-    for name, on in (("ray", engine), ("threads", alone)):
+    for name, on in (("ray", engine), ("threads", with_threads)):
         result = sweep(w, over={"x": "1000..1199"}, engine=on, out=tmp_path / name)
         assert [point.status for point in result] == ["done"] * 200
     files = [{file.name: file.read_bytes() for file in (tmp_path / name).glob("0*")} for name in ("ray", "threads")]

@@ -42,11 +42,11 @@ def wait_for_first(
     ray, numerics = cluster.ray, None
     with _probe(folder) as (path, text):
         waiting = {actor.handle.facts.options(concurrency_group="aside").remote(str(path)): actor for actor in actors}
-        began, told = time.monotonic(), False
+        began, notified = time.monotonic(), False
         while not any(actor.is_ready for actor in actors):
             first, _ = ray.wait([*waiting], num_returns=1, timeout=_PATIENCE)
-            if not first and not told and time.monotonic() - began >= _PATIENCE:
-                told = True
+            if not first and not notified and time.monotonic() - began >= _PATIENCE:
+                notified = True
                 notify(Notice(None, f"waiting for {len(actors)} workers from {cluster.where}", is_waiting=True))
             for ref in ray.wait([*waiting], num_returns=len(waiting), timeout=0)[0] if first else ():
                 facts = _facts(ray, ref, cluster)
@@ -99,11 +99,11 @@ def check_facts(facts: WorkerFacts, *, plugins: Plugins, numerics: Numerics | No
 
     Raises PluginError or DeviceError.
     """
-    where, mine = f"a worker on {facts.host}", versions(plugins)
-    for name in sorted(mine.keys() | facts.versions.keys()):
-        if mine.get(name) != facts.versions.get(name):
+    where, expected = f"a worker on {facts.host}", versions(plugins)
+    for name in sorted(expected.keys() | facts.versions.keys()):
+        if expected.get(name) != facts.versions.get(name):
             raise PluginError(
-                f"[E302] {where} has other versions. Expected {name} {mine.get(name, 'not to be there')}, "
+                f"[E302] {where} has other versions. Expected {name} {expected.get(name, 'not to be there')}, "
                 f"found {facts.versions.get(name, 'none')}. Install the same versions everywhere"
             )
     codes = codes_of(plugins)
