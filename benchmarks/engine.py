@@ -29,7 +29,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from nodegraph import Engine, Workflow, sweep
+from nodegraph import Engine, Workflow
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.run.plan import make_plan
 
@@ -181,6 +181,8 @@ def swept() -> Workflow:
 
 def sweeping(workflow: Workflow, plugins: Plugins, folder: Path | None) -> Cost:
     """The cost of a first sweep in new folders: each value is checked, and each point is a run with its keys, plan and record."""
+    from nodegraph import sweep  # clones of earlier versions, for `--before`, have none
+
     costs = []
     for repetition in range(REPEATS):
         engine = Engine(None if folder is None else folder / str(repetition), plugins=plugins)

@@ -48,7 +48,7 @@ class Commands(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
-            failures.warn_of_broken(plugins_of(ctx, [], with_code=False))  # the command may belong to one of them
+            failures.warn_of_broken(plugins_of(ctx, [], only_commands=True))  # the command may belong to one of them
             import difflib
 
             close = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
@@ -100,7 +100,7 @@ class Commands(click.Group):
     def _added(self, ctx: click.Context) -> dict[str, click.Command]:
         added: dict[str, click.Command] | None = ctx.meta.get(_ADDED)
         if added is None:
-            added = ctx.meta[_ADDED] = self._commands_of(plugins_of(ctx, [], with_code=False))
+            added = ctx.meta[_ADDED] = self._commands_of(plugins_of(ctx, [], only_commands=True))
         return added
 
     def _commands_of(self, plugins: Plugins) -> dict[str, click.Command]:
@@ -123,9 +123,9 @@ class Commands(click.Group):
                     )
                     continue
                 owners[name], added[name] = plugin.name, command
-        for kind, registry in plugins.registries.items():
+        for kind in plugins.registries:
             if kind not in owners:
-                added[kind] = registry_command(kind, registry)
+                added[kind] = registry_command(kind)
         return added
 
 

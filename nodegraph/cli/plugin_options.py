@@ -61,18 +61,26 @@ class ExtensibleCommand(click.Command):
         return [*own[:-1], *added, *own[-1:]]  # --help stays last
 
 
-def plugins_of(ctx: click.Context, plugin_dirs: Sequence[Path | str], *, with_code: bool = True) -> Plugins:
+def plugins_of(
+    ctx: click.Context, plugin_dirs: Sequence[Path | str], *, with_code: bool = True, only_commands: bool = False
+) -> Plugins:
     """The plugins of this call of the program, as `load_plugins` returns them.
 
-    They are loaded once, unless `plugin_dirs` differ from those of the first load, or the first load read no code.
+    They are loaded once, unless `plugin_dirs` differ from those of the first load, or that one did less than is needed now.
     """
     from nodegraph.plugins.manager import load_plugins
 
     folders = list(map(str, plugin_dirs))
     loaded: tuple[list[str], Plugins] | None = ctx.meta.get(_PLUGINS)
-    if loaded is None or loaded[0] != folders or (with_code and not loaded[1].with_code):
-        loaded = ctx.meta[_PLUGINS] = (folders, load_plugins(plugin_dirs, with_code=with_code))
+    if loaded is None or loaded[0] != folders or not _has(loaded[1], with_code=with_code, only_commands=only_commands):
+        plugins = load_plugins(plugin_dirs, with_code=with_code, only_commands=only_commands)
+        loaded = ctx.meta[_PLUGINS] = (folders, plugins)
     return loaded[1]
+
+
+def _has(plugins: Plugins, *, with_code: bool, only_commands: bool) -> bool:
+    """Whether plugins were loaded with what is needed."""
+    return only_commands or ((plugins.with_code or not with_code) and not plugins.only_commands)
 
 
 def _plugin_dirs(args: Sequence[str]) -> Iterator[str]:

@@ -44,13 +44,14 @@ _COMMAND_LINE_HOOKS = {"commands", "options"}  # called by the command line when
 _NOT_REGISTRIES = {"nodes", "codecs", "backend", *_COMMAND_LINE_HOOKS}
 
 
-def load_plugins(plugin_dirs: Sequence[Path | str] = (), *, with_code: bool = True) -> Plugins:
+def load_plugins(plugin_dirs: Sequence[Path | str] = (), *, with_code: bool = True, only_commands: bool = False) -> Plugins:
     """Load the plugins of the installed entry points, of `plugin_dirs`, and of the folders that the user has set.
 
-    Not `with_code` is faster, and is enough for a listing. Such plugins can make no keys.
+    Not `with_code` is faster, and is enough for a listing. Such plugins can make no keys. With `only_commands`, they register
+    nothing but commands and options of the command line, which is the fastest.
     """
     note_use_of_plugins()
-    return Plugins(plugin_folders(plugin_dirs), with_code=with_code)
+    return Plugins(plugin_folders(plugin_dirs), with_code=with_code and not only_commands, only_commands=only_commands)
 
 
 def plugin_folders(plugin_dirs: Sequence[Path | str]) -> list[Path | str]:
@@ -59,10 +60,13 @@ def plugin_folders(plugin_dirs: Sequence[Path | str]) -> list[Path | str]:
 
 
 class Plugins:
-    """The plugins of one engine, and what they registered. Not `with_code`, they are only for listings."""
+    """The plugins of one engine, and what they registered.
 
-    def __init__(self, plugin_dirs: Sequence[Path | str] = (), *, with_code: bool = True) -> None:
-        self.with_code, self.folders = with_code, tuple(map(Path, plugin_dirs))
+    Not `with_code`, they are only for listings; with `only_commands`, their registries stay empty.
+    """
+
+    def __init__(self, plugin_dirs: Sequence[Path | str] = (), *, with_code: bool = True, only_commands: bool = False) -> None:
+        self.with_code, self.only_commands, self.folders = with_code, only_commands, tuple(map(Path, plugin_dirs))
         self.manager = pluggy.PluginManager(GROUP)
         self.manager.add_hookspecs(hookspecs)
         self.nodes: Registry[NodeSpec] = Registry("nodes", singular="node type")
@@ -87,7 +91,8 @@ class Plugins:
         self._by_package = {plugin.package: plugin for plugin in registered if plugin.error is None and plugin.module is not None}
         self.registries: Mapping[str, Registry[Any]] = self._make_registries()
         with self.known_state:
-            self.loaded = tuple(self._fill_and_look(self._refuse_unknown_hooks(plugin)) for plugin in registered)
+            sound = (self._refuse_unknown_hooks(plugin) for plugin in registered)
+            self.loaded = tuple(sound if only_commands else map(self._fill_and_look, sound))
         if self._backend_origin is None:
             self.backend = CpuBackend()
         codes = {plugin.package: plugin.code for plugin in self.loaded if plugin.code is not None and plugin.module is not None}

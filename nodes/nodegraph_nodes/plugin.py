@@ -1,4 +1,7 @@
-"""The pack's hook implementations: an index to everything it registers."""
+"""The pack's hook implementations: an index to everything it registers.
+
+Each hook imports what it registers, so that `nodegraph --help` imports none of it.
+"""
 
 from __future__ import annotations
 
@@ -9,36 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
 from nodegraph.plugin_api import did_you_mean
-from nodegraph_diffusion.guidance import GUIDANCE, GuidanceSpec
-from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec
-from nodegraph_diffusion.schedules import SCHEDULES, ScheduleSpec
 from nodegraph_nodes import forks, hookspecs, waiting
-from nodegraph_nodes.codecs import CODECS
 from nodegraph_nodes.models.backend import TorchBackend
-from nodegraph_nodes.nodes import (
-    adapters,
-    batches,
-    concat,
-    conditioning,
-    edges,
-    gligen,
-    grid,
-    guidance,
-    image,
-    image_prompts,
-    latent,
-    latents,
-    lists,
-    mask,
-    repaint,
-    sampling,
-    sigmas,
-    template,
-    text,
-    upscale,
-)
-from nodegraph_nodes.nodes import models as load
-from nodegraph_nodes.trained.models import TRAINED_CODECS
 
 if TYPE_CHECKING:
     import click
@@ -51,77 +26,6 @@ _EMBEDDED_MODEL = ("*.safetensors", "*.json", "merges.txt")  # a node that loads
 _NEVER_READ_BY_NODES = ("*.png", "*.yaml", "*.md", "*.py.txt", "*.md.txt", "*.toml.txt", "NOTICE", "py.typed")
 __nodegraph_excludes__ = (*_EMBEDDED_MODEL, *_NEVER_READ_BY_NODES)
 
-_SPECS: Mapping[str, type[SamplerSpec | ScheduleSpec | GuidanceSpec]] = {
-    "samplers": SamplerSpec,
-    "schedules": ScheduleSpec,
-    "guidance": GuidanceSpec,
-}
-
-NODES = (
-    load.load_model,
-    load.load_vae,
-    load.load_unet,
-    load.load_text_encoder,
-    adapters.load_lora,
-    adapters.load_embedding,
-    adapters.load_control_net,
-    adapters.apply_control_net,
-    gligen.load_gligen,
-    gligen.apply_gligen,
-    image.load_image,
-    lists.load_images,
-    lists.load_table,
-    lists.from_list,
-    template.text_template,
-    text.text_encode,
-    conditioning.combine_conditioning,
-    conditioning.concat_conditioning,
-    conditioning.average_conditioning,
-    conditioning.set_area,
-    conditioning.set_mask,
-    conditioning.set_range,
-    conditioning.zero_out,
-    conditioning.size_condition,
-    image_prompts.load_image_encoder,
-    image_prompts.image_encode,
-    image_prompts.image_condition,
-    latent.vae_encode,
-    latent.vae_decode,
-    latent.empty_latent,
-    latent.noise,
-    latents.load_latent,
-    latents.resize_latent,
-    latents.composite_latent,
-    batches.from_batch,
-    batches.image_from_batch,
-    batches.repeat_latent,
-    batches.repeat_image,
-    batches.join_latents,
-    batches.rebatch,
-    batches.batch_noise,
-    mask.mask,
-    repaint.pad,
-    repaint.hide_masked,
-    edges.canny,
-    upscale.load_upscaler,
-    upscale.upscale,
-    concat.apply_inpaint,
-    concat.apply_pix2pix,
-    sampling.unet_denoise,
-    guidance.guidance,
-    guidance.perp_neg,
-    guidance.dual_guidance,
-    sampling.sampler,
-    sigmas.schedule,
-    sigmas.sigmas,
-    sigmas.split_sigmas,
-    sigmas.flip_sigmas,
-    image.composite,
-    grid.resize,
-    grid.label,
-    grid.grid,
-)
-
 
 @hookimpl
 def add_hooks(pluginmanager: pluggy.PluginManager) -> None:
@@ -130,12 +34,102 @@ def add_hooks(pluginmanager: pluggy.PluginManager) -> None:
 
 @hookimpl
 def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
-    for function in NODES:
+    from nodegraph_nodes.nodes import (
+        adapters,
+        batches,
+        concat,
+        conditioning,
+        edges,
+        gligen,
+        grid,
+        guidance,
+        image,
+        image_prompts,
+        latent,
+        latents,
+        lists,
+        mask,
+        repaint,
+        sampling,
+        sigmas,
+        template,
+        text,
+        upscale,
+    )
+    from nodegraph_nodes.nodes import models as load
+
+    for function in (
+        load.load_model,
+        load.load_vae,
+        load.load_unet,
+        load.load_text_encoder,
+        adapters.load_lora,
+        adapters.load_embedding,
+        adapters.load_control_net,
+        adapters.apply_control_net,
+        gligen.load_gligen,
+        gligen.apply_gligen,
+        image.load_image,
+        lists.load_images,
+        lists.load_table,
+        lists.from_list,
+        template.text_template,
+        text.text_encode,
+        conditioning.combine_conditioning,
+        conditioning.concat_conditioning,
+        conditioning.average_conditioning,
+        conditioning.set_area,
+        conditioning.set_mask,
+        conditioning.set_range,
+        conditioning.zero_out,
+        conditioning.size_condition,
+        image_prompts.load_image_encoder,
+        image_prompts.image_encode,
+        image_prompts.image_condition,
+        latent.vae_encode,
+        latent.vae_decode,
+        latent.empty_latent,
+        latent.noise,
+        latents.load_latent,
+        latents.resize_latent,
+        latents.composite_latent,
+        batches.from_batch,
+        batches.image_from_batch,
+        batches.repeat_latent,
+        batches.repeat_image,
+        batches.join_latents,
+        batches.rebatch,
+        batches.batch_noise,
+        mask.mask,
+        repaint.pad,
+        repaint.hide_masked,
+        edges.canny,
+        upscale.load_upscaler,
+        upscale.upscale,
+        concat.apply_inpaint,
+        concat.apply_pix2pix,
+        sampling.unet_denoise,
+        guidance.guidance,
+        guidance.perp_neg,
+        guidance.dual_guidance,
+        sampling.sampler,
+        sigmas.schedule,
+        sigmas.sigmas,
+        sigmas.split_sigmas,
+        sigmas.flip_sigmas,
+        image.composite,
+        grid.resize,
+        grid.label,
+        grid.grid,
+    ):
         register(function)
 
 
 @hookimpl
 def register_codecs(register: Callable[[type, Codec], None]) -> None:
+    from nodegraph_nodes.codecs import CODECS
+    from nodegraph_nodes.trained.models import TRAINED_CODECS
+
     codecs: dict[type, Codec] = {**CODECS, **TRAINED_CODECS}
     for kind, codec in codecs.items():
         register(kind, codec)
@@ -150,7 +144,12 @@ def register_backend(register: Callable[[Backend], None]) -> None:
 
 @hookimpl
 def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
-    spec = _SPECS.get(kind)
+    from nodegraph_diffusion.guidance import GuidanceSpec
+    from nodegraph_diffusion.sampling import SamplerSpec
+    from nodegraph_diffusion.schedules import ScheduleSpec
+
+    specs: Mapping[str, Any] = {"samplers": SamplerSpec, "schedules": ScheduleSpec, "guidance": GuidanceSpec}
+    spec = specs.get(kind)
     if spec is None or isinstance(value, spec):
         return None
     known = [
@@ -165,18 +164,24 @@ def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) ->
 
 @hookimpl
 def register_samplers(register: Callable[..., None]) -> None:
+    from nodegraph_diffusion.sampling import SAMPLERS
+
     for name, sampler in SAMPLERS.items():
         register(name, sampler)
 
 
 @hookimpl
 def register_schedules(register: Callable[..., None]) -> None:
+    from nodegraph_diffusion.schedules import SCHEDULES
+
     for name, schedule in SCHEDULES.items():
         register(name, schedule)
 
 
 @hookimpl
 def register_guidance(register: Callable[..., None]) -> None:
+    from nodegraph_diffusion.guidance import GUIDANCE
+
     for name, spec in GUIDANCE.items():
         register(name, spec)
 

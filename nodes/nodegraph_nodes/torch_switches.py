@@ -218,8 +218,10 @@ class _Precisions:
         get_cudnn = self._native._get_cudnn_allow_tf32 if self._gpu else None
 
         def read() -> Any:
-            try:  # the earlier API covers the other operations: it raises if something else was chosen with the newer one
-                if get_matmul() == "highest" and (get_cudnn is None or get_cudnn()):
+            # the earlier API covers the other operations: it raises if something else was chosen with the newer one. A choice for
+            # all of them has no effect on those of cuDNN that were chosen before, but on later ones
+            try:
+                if get_matmul() == "highest" and (get_cudnn is None or (get_cudnn() and get("cuda", "all") == "none")):
                     for backend, name in operations:
                         if get(backend, name) != "none":
                             break

@@ -6,9 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
-from nodegraph_nodes.trained.codec import TrainedCodec
-from nodegraph_training.nodes import adapters, autoencoders, classifiers, data, denoisers, evaluate, options, text_encoders
-from nodegraph_training.types import TrainedClassifier, TrainedImageEncoder
 
 if TYPE_CHECKING:
     from nodegraph.plugin_api import Codec
@@ -16,33 +13,36 @@ if TYPE_CHECKING:
 __nodegraph_includes__ = ("nodegraph_diffusion", "nodegraph_nodes")
 __nodegraph_excludes__ = ("*.safetensors", "*.png", "*.md", "*.yaml")
 
-NODES = (
-    data.picture_world,
-    data.image_folder,
-    options.training_options,
-    autoencoders.train_autoencoder,
-    autoencoders.train_decoder,
-    text_encoders.train_clip,
-    text_encoders.train_text_encoder,
-    denoisers.train_denoiser,
-    classifiers.train_classifier,
-    classifiers.classifier_guidance,
-    adapters.train_lora,
-    adapters.train_textual_inversion,
-    adapters.train_control_net,
-    adapters.edges,
-    evaluate.evaluate,
-    evaluate.export_model,
-)
-
 
 @hookimpl
 def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
-    for function in NODES:
+    from nodegraph_training.nodes import adapters, autoencoders, classifiers, data, denoisers, evaluate, options, text_encoders
+
+    for function in (
+        data.picture_world,
+        data.image_folder,
+        options.training_options,
+        autoencoders.train_autoencoder,
+        autoencoders.train_decoder,
+        text_encoders.train_clip,
+        text_encoders.train_text_encoder,
+        denoisers.train_denoiser,
+        classifiers.train_classifier,
+        classifiers.classifier_guidance,
+        adapters.train_lora,
+        adapters.train_textual_inversion,
+        adapters.train_control_net,
+        adapters.edges,
+        evaluate.evaluate,
+        evaluate.export_model,
+    ):
         register(function)
 
 
 @hookimpl
 def register_codecs(register: Callable[[type, Codec], None]) -> None:
+    from nodegraph_nodes.trained.codec import TrainedCodec
+    from nodegraph_training.types import TrainedClassifier, TrainedImageEncoder
+
     for kind in (TrainedImageEncoder, TrainedClassifier):
         register(kind, TrainedCodec(kind))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 
@@ -50,9 +53,18 @@ def test_clear_removes_everything(cli, greeting):
 @pytest.mark.parametrize("command", [("clear", "--yes"), ("gc", "--size", "0"), ("gc", "--older-than", "0s")])
 def test_directory_from_which_nothing_can_be_removed_is_an_error(cli, greeting, monkeypatch, command):
     run(cli, greeting)
-    for module in ("clear", "collect"):
-        monkeypatch.setattr(f"nodegraph.cache.store.maintenance.{module}.remove", lambda path: False)  # as if it were read-only
+    unlink, refused = os.unlink, []
+
+    def read_only(path, **options):
+        """Refuse as the system does on a disk that is read-only, for root too: permissions do not hold root up."""
+        if not os.fspath(path).startswith((str(cli.folder / "cache" / "blobs"), str(cli.folder / "cache" / "records"))):
+            return unlink(path, **options)
+        refused.append(path)
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(os, "unlink", read_only)
     ran = cli("cache", *command)
+    assert refused
     assert ran.exit_code == 1
     assert f"nothing could be removed from {cli.folder / 'cache'}: make it writable" in ran.stderr
     assert "removed:" not in ran.stdout

@@ -169,6 +169,14 @@ def test_switch_of_gpus_is_known_to_nodes_and_restored(gpu, read, code):
     check(read, code)
 
 
+@pytest.mark.parametrize("code", [code for _, code in ON_GPUS.values() if "fp32_precision" in code])
+def test_precision_of_all_operations_is_restored_after_one_of_them_was_chosen(gpu, code):
+    """It has no effect on those that were chosen, but on what a later node does."""
+    for operation in torch_switches._CUDNN:
+        NATIVE._set_fp32_precision_setter(*operation, "tf32")
+    check(lambda: BACKENDS.cudnn.fp32_precision if "cudnn.fp32" in code else precisions(), code)
+
+
 def test_hook_that_is_removed_while_nodes_run_stays_removed():
     """And one that is called for all modules changes nothing in a node."""
     layer = torch.nn.Linear(1, 1, bias=False).requires_grad_(False)

@@ -23,13 +23,13 @@ def share_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     A command with other plugin folders, or in a process with other modules or installations, loads its plugins anew.
     """
 
-    def plugins(folders: Sequence[Path | str] = (), *, with_code: bool = True) -> Plugins:
+    def plugins(folders: Sequence[Path | str] = (), **options: bool) -> Plugins:
         if any(str(folder) != str(STUB_PLUGINS) for folder in folders):
-            return Plugins(folders, with_code=with_code)
+            return Plugins(folders, **options)
         replaced_by_tests = importlib.metadata.entry_points, discovery._code_of, discovery._release
-        key = (*map(str, folders), with_code, tuple(sys.path), encoding_of_text(), *replaced_by_tests)
+        key = (*map(str, folders), *sorted(options.items()), tuple(sys.path), encoding_of_text(), *replaced_by_tests)
         if key not in _shared:
-            _shared[key] = Plugins(folders, with_code=with_code)
+            _shared[key] = Plugins(folders, **options)
         return _shared[key]
 
     monkeypatch.setattr(manager, "Plugins", plugins)

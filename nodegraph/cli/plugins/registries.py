@@ -21,16 +21,15 @@ from nodegraph.plugins.registry import Entry, Registry
 from nodegraph.terminal import echo, echo_json
 
 
-def registry_command(kind: str, registry: Registry[Any]) -> click.Command:
+def registry_command(kind: str) -> click.Command:
     """The command `nodegraph <kind> [NAME]` for a registry."""
     text = f"""List the {kind}, or describe the one called NAME.
 
     The description has the options of NAME with their types and defaults, and the plugin that it comes from. NAME may be one of
     its aliases.
     """
-    examples = [f"nodegraph {kind}", f"nodegraph {kind} --json", *(f"nodegraph {kind} {name}" for name in registry.names()[:1])]
 
-    @click.command(kind, help=text, epilog=epilog(*examples))
+    @click.command(kind, cls=_Listing, help=text)
     @click.argument("name", required=False, shell_complete=_complete(kind))
     @plugin_dir_option
     @json_option
@@ -39,7 +38,7 @@ def registry_command(kind: str, registry: Registry[Any]) -> click.Command:
 
         plugins = load_plugins(plugin_dirs, with_code=False)
         warn_of_broken(plugins)
-        found = plugins.registries.get(kind, registry)
+        found = plugins.registries[kind] if kind in plugins.registries else Registry(kind)
         if as_json and name is None:
             echo_json(json.dumps([as_object(entry) for entry in found.entries()]))
         elif as_json:
@@ -51,6 +50,23 @@ def registry_command(kind: str, registry: Registry[Any]) -> click.Command:
             print_entry(lookup(found, name, plugins.registries.values()))
 
     return command
+
+
+class _Listing(click.Command):
+    """A command whose help has an example with a name of its registry. Plugins fill the registry when this help is shown."""
+
+    @property
+    def epilog(self) -> str | None:
+        """The end of the help."""
+        from nodegraph.plugins.manager import load_plugins
+
+        kind = str(self.name)
+        names = load_plugins(with_code=False).registries[kind].names()
+        return epilog(f"nodegraph {kind}", f"nodegraph {kind} --json", *(f"nodegraph {kind} {name}" for name in names[:1]))
+
+    @epilog.setter
+    def epilog(self, text: str | None) -> None:
+        """There is no other one, whatever click says."""
 
 
 def _complete(kind: str) -> Completion:

@@ -69,6 +69,8 @@ def _problem(value: Any, codec: Codec | None, cache: Cache) -> str | None:
 
 def _versions(arguments: Mapping[str, Any], context: RunContext) -> dict[str, Any]:
     """For each argument that the node shares with others, what differs once it is changed. The other arguments are its own."""
+    if IMMUTABLE.issuperset(map(type, arguments.values())):
+        return {}
     version = context.plugins.backend.version
     shared = {port: _shared(value, context.cache) for port, value in arguments.items() if type(value) not in IMMUTABLE}
     return {port: [version(part) for part in parts] for port, parts in shared.items() if parts}

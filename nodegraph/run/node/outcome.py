@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -169,12 +169,12 @@ def _not_in_key(task: NodeTask, spec: NodeSpec, run: NodeRun, context: RunContex
 
 def _changed_while_stored(snapshots: Mapping[str, Snapshot], run: NodeRun) -> str | None:
     """A notice about something that may make the stored values others than they should be, until the codecs had written them."""
-    port = next((port for port, snapshot in snapshots.items() if snapshot.drew), None)
-    if port is not None:
-        return (
-            f"the codec of '{port}' used a global generator of random numbers, as random.random() does; the result is used but not "
-            f"kept. A codec must store and read each value in the same way every time"
-        )
+    for port, snapshot in snapshots.items():
+        if snapshot.drew:
+            return (
+                f"the codec of '{port}' used a global generator of random numbers, as random.random() does; the result is used but "
+                f"not kept. A codec must store and read each value in the same way every time"
+            )
     if run.shared_changes != shared_changes():
         return (
             "a switch that all nodes share, such as the default dtype or the locale, was changed while several nodes ran; its "
@@ -211,20 +211,22 @@ def _changed_code(task: NodeTask, context: RunContext) -> str | None:
     return f"the code {code}; its result is used but not kept. Start again to use the new code"
 
 
-def _used_things(task: NodeTask, context: RunContext) -> Iterator[Entry[Any]]:
+def _used_things(task: NodeTask, context: RunContext) -> list[Entry[Any]]:
     """The registered things that a node receives."""
+    found = []
     for input in task.inputs.values():
         if type(input) is RegisteredInput:
-            yield context.plugins.registries[input.registry].get(input.name)
+            found.append(context.plugins.registries[input.registry].get(input.name))
         elif type(input) is Value and input.entry is not None:
-            yield input.entry
+            found.append(input.entry)
+    return found
 
 
 def _imports(task: NodeTask, context: RunContext) -> Mapping[str, str]:
     """The modules that the node may have imported and that no key covers."""
     plugins = context.plugins
     used = [plugins.nodes.get(task.type), *_used_things(task, context)]
-    return plugins.code_watch.imports(entry.origin.plugin for entry in used)
+    return plugins.code_watch.imports([entry.origin.plugin for entry in used])
 
 
 def _computation(task: NodeTask, seconds: float, run: NodeRun, context: RunContext, *, imports: Mapping[str, str]) -> Computation:
