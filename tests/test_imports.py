@@ -95,7 +95,9 @@ def test_listings_of_samplers_need_no_torch(name):
     [
         ("import nodegraph", HEAVY | {"networkx", "click", "rich", "yaml"}),
         ("from nodegraph import Engine, Workflow", HEAVY | {"click", "rich"}),
-        ("import nodegraph_nodes.plugin", HEAVY),
+        ("import nodegraph_nodes.plugin, nodegraph_training.plugin", HEAVY | {"nodegraph_nodes.nodes", "nodegraph_diffusion"}),
+        ("from nodegraph_nodes import plugin; plugin.register_nodes(id)", HEAVY),
+        ("from nodegraph_training import plugin; plugin.register_nodes(id)", HEAVY),
         ("import nodegraph_nodes.types", HEAVY),
         ("import nodegraph_diffusion", HEAVY),
         ("import nodegraph_diffusion.sampling, nodegraph_diffusion.schedules, nodegraph_diffusion.guidance", HEAVY | {"scipy"}),

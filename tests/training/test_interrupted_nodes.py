@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from nodegraph.node_types.signature import spec_of
 from nodegraph_diffusion.training.loop.state import read_record
-from nodegraph_training.plugin import NODES
+from nodegraph_training.plugin import register_nodes
 from tests.support.interrupted_nodes import SAVED, InFolder, often_saved, trainings
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,9 @@ def test_every_training_node_that_is_killed_continues_with_identical_weights(tmp
     process.kill()  # SIGKILL
     process.communicate()
     found = trainings()
-    names = {spec_of(function).name for function in NODES}
+    functions: list[Callable[..., Any]] = []
+    register_nodes(functions.append)
+    names = {spec_of(function).name for function in functions}
     assert {name.split(",")[0] for name in found} == {name for name in names if name.startswith("Train")} - {"TrainingOptions"}
     for name, train in found.items():
         folder = tmp_path / name
