@@ -60,8 +60,8 @@ def test_help_fits_a_terminal(cli, words):
     assert max(map(len, ran.stdout.splitlines())) <= 80
 
 
-# examples of the pack's commands need files of a user, and `watch` goes on until it is stopped
-LEFT_OUT = {"models", "convert", "watch"}
+# examples of these need files or a store of a user, and `watch` goes on until it is stopped
+LEFT_OUT = {"models", "convert", "watch", "import", "export", "pull", "push"}
 ENGINE = {name: command for name, (words, command) in COMMANDS.items() if LEFT_OUT.isdisjoint(words)}
 
 

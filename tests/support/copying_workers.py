@@ -124,9 +124,9 @@ class _Host:
     def is_cancelled(self, place: int) -> bool:
         return self._jobs[place].is_cancelled()
 
-    def finish(self, place: int, outcome: Outcome) -> None:
+    def finish(self, place: int, outcome: Outcome | BaseException) -> None:
         self.done = place + 1
-        self._jobs[place].finish(_copied(outcome))
+        self._jobs[place].finish(outcome if isinstance(outcome, BaseException) else _copied(outcome))
 
 
 def _copied(outcome: Outcome) -> Outcome:

@@ -21,20 +21,24 @@ class TaskHost(Protocol):
     def is_cancelled(self, place: int) -> bool:
         """Whether a node should stop."""
 
-    def finish(self, place: int, outcome: Outcome) -> None:
-        """Receive the outcome of a node. If a node fails, those after it have none."""
+    def finish(self, place: int, outcome: Outcome | BaseException) -> None:
+        """Receive the outcome of a node, or an error that is not the node's. If a node fails, those after it have no outcome."""
 
 
 def run_task(tasks: Sequence[NodeTask], context: RunContext, host: TaskHost) -> None:
     """Run the nodes of a task in order. Values without a codec pass between them in memory, the others through the cache.
 
-    Ends with the first node that has no result. Raises only KeyboardInterrupt, in the main thread.
+    Ends with the first node that has no result.
     """
     values: dict[ResolvedLink, Any] = {}
     earlier: dict[str, tuple[NodeTask, Outcome]] = {}
     for place, handed_out in enumerate(tasks):
         task = handed_out.after(earlier)
-        outcome = run_node(task, context, _Node(place, host, values=values, cache=context.cache))
+        try:
+            outcome = run_node(task, context, _Node(place, host, values=values, cache=context.cache))
+        except BaseException as error:  # such as one that cannot be explained
+            host.finish(place, error)
+            return
         if outcome.error is None:
             earlier[task.node] = task, outcome
             if outcome.hit is not None:

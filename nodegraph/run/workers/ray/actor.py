@@ -101,7 +101,7 @@ class _Unit:
     """A running unit: its outcomes, and the events that the process of the run has not confirmed."""
 
     def __init__(self, previews: bool) -> None:
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[Outcome | BaseException] = []
         self.is_stopped = False
         self._previews = previews
         self._previewed = 0.0
@@ -143,7 +143,7 @@ class _Unit:
     def is_cancelled(self, place: int) -> bool:
         return self.is_stopped
 
-    def finish(self, place: int, outcome: Outcome) -> None:
+    def finish(self, place: int, outcome: Outcome | BaseException) -> None:
         self.outcomes.append(packed(outcome))
 
     # --- what the process of the run asks

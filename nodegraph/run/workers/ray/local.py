@@ -110,7 +110,7 @@ class _Host:
     def is_cancelled(self, place: int) -> bool:
         return self._jobs[place].is_cancelled()
 
-    def finish(self, place: int, outcome: Outcome) -> None:
+    def finish(self, place: int, outcome: Outcome | BaseException) -> None:
         self._done = place + 1
         self._jobs[place].finish(outcome)
 

@@ -42,19 +42,23 @@ class Report(NamedTuple):
 class UnitResult(NamedTuple):
     """What became of a unit: the outcomes of its nodes in order, as far as it came, and the events not yet confirmed."""
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[Outcome | BaseException, ...]
     reports: tuple[Report, ...]
 
 
-def packed(outcome: Outcome) -> Outcome:
-    """The outcome as it can be sent: an error that cannot be pickled becomes one that says the same."""
-    if outcome.error is None:
-        return outcome
+def packed(outcome: Outcome | BaseException) -> Outcome | BaseException:
+    """The outcome as it can be sent: an error that cannot be pickled becomes one with the same text."""
+    if isinstance(outcome, BaseException):
+        return _packed_error(outcome)
+    return outcome if outcome.error is None else outcome._replace(error=_packed_error(outcome.error))
+
+
+def _packed_error(error: BaseException) -> BaseException:
     try:
-        pickle.loads(pickle.dumps(outcome.error))
+        pickle.loads(pickle.dumps(error))
     except Exception:
-        return outcome._replace(error=NodegraphError(f"{type(outcome.error).__name__}: {outcome.error}"))
-    return outcome
+        return NodegraphError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def packed_event(event: NodeEvent) -> NodeEvent:
