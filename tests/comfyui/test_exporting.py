@@ -12,8 +12,7 @@ from nodegraph.errors import WorkflowError
 from nodegraph.plugin_api import ExportRequest, Link
 from nodegraph.run.lock.facts import plain_nodes
 from nodegraph_comfyui.exporting.exporter import export_comfyui, prefix_of
-from tests.comfyui.test_importing import BY_HAND
-from tests.support.comfy_graphs import changed, node, txt2img
+from tests.support.comfy_graphs import BY_HAND, changed, node, txt2img
 
 
 def exported(engine, workflow, form="api"):

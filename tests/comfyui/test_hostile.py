@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from nodegraph.errors import WorkflowError
 from nodegraph.plugin_api import ImportRequest
 from nodegraph_comfyui.importer import import_comfyui
-from tests.comfyui.test_reading import with_subgraph
-from tests.support.comfy_graphs import as_editor, changed, node, picture, txt2img
+from tests.support.comfy_graphs import as_editor, changed, node, picture, txt2img, with_subgraph
 
 
 def refused(imported, content):

@@ -9,31 +9,7 @@ import yaml
 
 from nodegraph import Workflow
 from nodegraph.errors import WorkflowError
-from tests.comfyui.test_reading import with_subgraph
-from tests.support.comfy_graphs import as_editor, changed, editor_node, node, picture, txt2img
-
-BY_HAND = """
-nodegraph: 1
-nodes:
-  model: {use: LoadModel, model: "builtin:tiny"}
-  positive: {use: TextEncode, text_encoder: $model.text_encoder, text: a red house}
-  negative: {use: TextEncode, text_encoder: $model.text_encoder, text: ""}
-  latent: {use: EmptyLatent, vae: $model.vae, width: 64, height: 64}
-  noise: {use: Noise, like: $latent, seed: 8, draw: sequential}
-  denoiser: {use: UNetDenoise, unet: $model.unet, positive: $positive, negative: $negative, cfg: 3}
-  sampled:
-    use: Sampler
-    denoiser: $denoiser
-    latent: $latent
-    noise: $noise
-    sampler: euler
-    schedule: normal
-    steps: 2
-    step_noise: comfyui
-  image: {use: VAEDecode, vae: $model.vae, latent: $sampled}
-outputs:
-  image: {from: $image, save: x.png}
-"""
+from tests.support.comfy_graphs import BY_HAND, as_editor, changed, editor_node, node, picture, txt2img, with_subgraph
 
 
 def test_keys_are_those_of_a_workflow_written_by_hand(engine, keys):

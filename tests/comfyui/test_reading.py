@@ -12,7 +12,7 @@ from nodegraph_comfyui.reading.editor import read_editor
 from nodegraph_comfyui.reading.file import find_graph
 from nodegraph_comfyui.reading.flatten import flatten
 from nodegraph_comfyui.reading.graph import Muted, Shared, Wire
-from tests.support.comfy_graphs import as_editor, editor_node, picture, txt2img
+from tests.support.comfy_graphs import as_editor, editor_node, picture, txt2img, with_subgraph
 
 
 def read(content):
@@ -131,35 +131,6 @@ def test_notes_are_kept_and_groups_ignored():
     found = read(graph)
     assert found.notes == ("Hint\nUse few steps.", "# More")
     assert inputs_of(found) == inputs_of(read(txt2img()))
-
-
-def with_subgraph(name="Sampling"):
-    """The graph with its sampler and decoder in a subgraph, inside another one."""
-    graph = as_editor(txt2img())
-    inside = [node for node in graph["nodes"] if node["id"] in (3, 8)]
-    outside = [node for node in graph["nodes"] if node["id"] not in (3, 8)]
-    names = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
-    inner_links, outer_links, inputs = [], [], []
-    for link in graph["links"]:
-        source, target = link[1] in (3, 8), link[3] in (3, 8)
-        if source and target:
-            inner_links.append(dict(zip(names, link, strict=False)))
-        elif target:
-            slot = len(inputs)
-            inputs.append({"name": f"in_{slot}", "type": "*", "link": link[0]})
-            inner_links.append(dict(zip(names, [100 + slot, -10, slot, link[3], link[4]], strict=True)))
-            next(node for node in inside if node["id"] == link[3])["inputs"][link[4]]["link"] = 100 + slot
-            outer_links.append([link[0], link[1], link[2], 80, slot, "*"])
-        elif source:
-            inner_links.append(dict(zip(names, [200, link[1], link[2], -20, 0], strict=True)))
-            outer_links.append([link[0], 80, 0, link[3], link[4], "*"])
-        else:
-            outer_links.append(link)
-    ends = {"inputs": [{"name": slot["name"], "type": "*"} for slot in inputs], "outputs": [{"name": "image", "type": "IMAGE"}]}
-    use = {"id": 80, "type": "uuid-1", "mode": 0, "inputs": inputs, "outputs": [{"name": "image", "type": "IMAGE"}]}
-    graph["nodes"], graph["links"] = [*outside, use], outer_links
-    graph["definitions"] = {"subgraphs": [{"id": "uuid-1", "name": name, "nodes": inside, "links": inner_links, **ends}]}
-    return graph
 
 
 def test_subgraphs_are_written_out():

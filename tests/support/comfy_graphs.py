@@ -32,6 +32,30 @@ OUTPUTS: dict[str, list[str]] = {
 
 Api = dict[str, dict[str, Any]]
 
+BY_HAND = """
+nodegraph: 1
+nodes:
+  model: {use: LoadModel, model: "builtin:tiny"}
+  positive: {use: TextEncode, text_encoder: $model.text_encoder, text: a red house}
+  negative: {use: TextEncode, text_encoder: $model.text_encoder, text: ""}
+  latent: {use: EmptyLatent, vae: $model.vae, width: 64, height: 64}
+  noise: {use: Noise, like: $latent, seed: 8, draw: sequential}
+  denoiser: {use: UNetDenoise, unet: $model.unet, positive: $positive, negative: $negative, cfg: 3}
+  sampled:
+    use: Sampler
+    denoiser: $denoiser
+    latent: $latent
+    noise: $noise
+    sampler: euler
+    schedule: normal
+    steps: 2
+    step_noise: comfyui
+  image: {use: VAEDecode, vae: $model.vae, latent: $sampled}
+outputs:
+  image: {from: $image, save: x.png}
+"""
+"""The workflow that the graph of `txt2img` stands for, written by hand."""
+
 
 def txt2img(**changes: Any) -> Api:
     """A graph that paints a small picture of two steps; `changes` are values of its sampler."""
@@ -116,3 +140,32 @@ def picture(**texts: str) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
     )
+
+
+def with_subgraph(name="Sampling"):
+    """The graph with its sampler and decoder in a subgraph, inside another one."""
+    graph = as_editor(txt2img())
+    inside = [node for node in graph["nodes"] if node["id"] in (3, 8)]
+    outside = [node for node in graph["nodes"] if node["id"] not in (3, 8)]
+    names = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
+    inner_links, outer_links, inputs = [], [], []
+    for link in graph["links"]:
+        source, target = link[1] in (3, 8), link[3] in (3, 8)
+        if source and target:
+            inner_links.append(dict(zip(names, link, strict=False)))
+        elif target:
+            slot = len(inputs)
+            inputs.append({"name": f"in_{slot}", "type": "*", "link": link[0]})
+            inner_links.append(dict(zip(names, [100 + slot, -10, slot, link[3], link[4]], strict=True)))
+            next(node for node in inside if node["id"] == link[3])["inputs"][link[4]]["link"] = 100 + slot
+            outer_links.append([link[0], link[1], link[2], 80, slot, "*"])
+        elif source:
+            inner_links.append(dict(zip(names, [200, link[1], link[2], -20, 0], strict=True)))
+            outer_links.append([link[0], 80, 0, link[3], link[4], "*"])
+        else:
+            outer_links.append(link)
+    ends = {"inputs": [{"name": slot["name"], "type": "*"} for slot in inputs], "outputs": [{"name": "image", "type": "IMAGE"}]}
+    use = {"id": 80, "type": "uuid-1", "mode": 0, "inputs": inputs, "outputs": [{"name": "image", "type": "IMAGE"}]}
+    graph["nodes"], graph["links"] = [*outside, use], outer_links
+    graph["definitions"] = {"subgraphs": [{"id": "uuid-1", "name": name, "nodes": inside, "links": inner_links, **ends}]}
+    return graph
