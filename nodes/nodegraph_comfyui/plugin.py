@@ -7,7 +7,7 @@ from typing import Any
 
 from nodegraph import hookimpl
 
-__nodegraph_includes__ = ("nodegraph_nodes",)
+__nodegraph_includes__ = ("nodegraph_diffusion", "nodegraph_nodes")
 __nodegraph_excludes__ = ("*.md", "*.yaml", "*.png", "*.safetensors", "*.json", "merges.txt")
 
 
