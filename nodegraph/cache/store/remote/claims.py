@@ -15,6 +15,7 @@ import os
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -156,7 +157,8 @@ class Claims:
             self._ended.clear()
             if not self._beating:
                 self._beating = True
-                threading.Thread(target=self._keep_beating, name="nodegraph-lease", daemon=True).start()
+                lease = weakref.ref(self), self._ended, self._timing.beat
+                threading.Thread(target=_keep_beating, args=lease, name="nodegraph-lease", daemon=True).start()
 
     def _beat(self) -> None:
         with self._lock:
@@ -165,15 +167,28 @@ class Claims:
         self._objects.put(names.lease(self._holder), content)
         self._has_lease, self._last_beat = True, self._timing.clock()
 
-    def _keep_beating(self) -> None:
-        while not self._ended.wait(self._timing.beat):
-            with contextlib.suppress(ObjectsError):  # another machine may take over then, which does no harm
-                self._beat()
-            with self._lock:
-                if not self._held:
-                    break
+    def _keep_on(self) -> bool:
+        """Write the lease once more. False if no claim is held any longer: then its thread ends."""
+        with contextlib.suppress(ObjectsError):  # another machine may take over then, which does no harm
+            self._beat()
+        with self._lock:
+            self._beating = bool(self._held)
+            return self._beating
+
+    def _stop_beating(self) -> None:
         with self._lock:
             self._beating = False
+
+
+def _keep_beating(claims: weakref.ref[Claims], ended: threading.Event, seconds: float) -> None:
+    """What the thread of a lease does; it ends with the claims, too."""
+    while not ended.wait(seconds):
+        found = claims()
+        if found is None or not found._keep_on():
+            return
+        del found
+    if (found := claims()) is not None:
+        found._stop_beating()
 
 
 def _holder_of(content: bytes) -> str | None:
