@@ -244,10 +244,11 @@ class Codecs:
         return self._of_class[cls]
 
     def never(self, kind: Any) -> bool:
-        """Whether no value of this type can be stored, including values of subclasses."""
-        if not isinstance(kind, type) or kind in (object, Any) or self.for_type(kind) is not None:
-            return False
-        return not any(issubclass(stored, kind) for stored in self._by_type)
+        """Whether the values of a port of this type are identified by the key of their node: the type has no codec.
+
+        A value of a subclass that has one may be stored; it is identified in the same way.
+        """
+        return isinstance(kind, type) and kind not in (object, Any) and self.for_type(kind) is None
 
     def by_name(self, name: str) -> Codec | None:
         return next((codec for codec, _ in self._by_type.values() if codec.name == name), None)
