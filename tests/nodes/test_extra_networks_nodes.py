@@ -191,8 +191,8 @@ def test_a_t2i_adapter_guides_like_a_controlnet(model, adapter, run):
 
 def test_texts_are_painted_in_boxes(model, gligen, run):
     opened = load_gligen(gligen.gligen())
-    once = apply_gligen(model.unet, opened, model.text_encoder, "a cat", 16, 8, run=run)
-    twice = apply_gligen(once, opened, model.text_encoder, "a dog", 0.5, 0.5, 0.5, 0.25, "fraction", run=run)
+    once = apply_gligen(model.unet, opened, model.text_encoder, "a cat", width=16, height=8, run=run)
+    twice = apply_gligen(once, opened, model.text_encoder, "a dog", width=0.5, height=0.5, x=0.5, y=0.25, unit="fraction", run=run)
     assert [len(unet.controls) for unet in (once, twice)] == [1, 1]
     grounding = twice.controls[0]
     cell = model.unet.part.latent.factor
@@ -213,10 +213,10 @@ def test_layers_of_another_family_are_refused(model, gligen, run):
     found = gligen.gligen()
     other = dataclasses.replace(found, config=dataclasses.replace(found.config, blocks=(("middle_block.1.x", 8),)))
     with pytest.raises(ValueError, match=r"found 1 that fit none, such as middle_block\.1\.x"):
-        apply_gligen(model.unet, load_gligen(other), model.text_encoder, "a cat", 16, 16, run=run)
+        apply_gligen(model.unet, load_gligen(other), model.text_encoder, "a cat", width=16, height=16, run=run)
     wide = dataclasses.replace(found, config=dataclasses.replace(found.config, text_width=768))
     with pytest.raises(ValueError, match="expected one of width 768, whose texts GLIGEN's layers read"):
-        apply_gligen(model.unet, load_gligen(wide), model.text_encoder, "a cat", 16, 16, run=run)
+        apply_gligen(model.unet, load_gligen(wide), model.text_encoder, "a cat", width=16, height=16, run=run)
 
 
 class Brighter:

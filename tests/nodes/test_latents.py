@@ -166,7 +166,7 @@ def test_a_size_is_needed():
 # --- CompositeLatent
 
 
-def composed(original, pasted, x, y, feather):
+def composed(original, pasted, x, y, *, feather):
     """Cell by cell."""
     result = original.clone()
     rows, columns = original.shape[-2:]
@@ -189,8 +189,10 @@ def composed(original, pasted, x, y, feather):
 @pytest.mark.parametrize(("x", "y", "feather"), [(0, 0, 0), (16, 8, 0), (16, 8, 16), (0, 8, 24), (40, 56, 16), (23, 15, 17)])
 def test_latents_are_pasted_and_fade_in(x, y, feather):
     original, pasted = random(h=9, w=8), random(h=5, w=4, seed=1)
-    result = composite_latent(pasted, original, x, y, feather)
-    assert torch.allclose(result.samples, composed(original.samples, pasted.samples, x // 8, y // 8, feather // 8), atol=1e-6)
+    result = composite_latent(pasted, original, x, y, feather=feather)
+    assert torch.allclose(
+        result.samples, composed(original.samples, pasted.samples, x // 8, y // 8, feather=feather // 8), atol=1e-6
+    )
     assert (result.size, result.space) == (original.size, original.space)
     assert torch.equal(original.samples, random(h=9, w=8).samples)
 

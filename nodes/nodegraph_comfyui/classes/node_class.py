@@ -68,7 +68,7 @@ def _read(text: str) -> ClassInput:
     kind, has_default, default = rest.partition("=")
     control, optional = kind.endswith("!"), kind.endswith("?")
     kind = kind.rstrip("!?")
-    return ClassInput(name, kind, _default(kind, default) if has_default else None, optional, control)
+    return ClassInput(name, kind, _default(kind, default) if has_default else None, optional=optional, control=control)
 
 
 def _default(kind: str, text: str) -> Any:

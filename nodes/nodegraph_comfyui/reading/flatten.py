@@ -89,7 +89,8 @@ class _Flattener:
             what = "contains itself" if node.kind in place.kinds else f"is inside more than {_DEEPEST} others"
             raise WorkflowError([problem(f"{self._file}: subgraph '{shortened(name)}' {what}", "Remove one use of it in ComfyUI.")])
         level = self._graph.subgraphs[node.kind]
-        inner = _Place(level, path, node, place, (*place.kinds, node.kind), dict(_overrides(node, level)))
+        kinds = (*place.kinds, node.kind)
+        inner = _Place(level, path, user=node, outer=place, kinds=kinds, overrides=dict(_overrides(node, level)))
         self._places[path] = inner
         return inner
 

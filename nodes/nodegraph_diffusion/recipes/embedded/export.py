@@ -27,7 +27,7 @@ from nodegraph_diffusion.text.tokenizer import load_tokenizer
 
 
 def write_model(
-    folder: Path, unet: UNet, vae: AutoencoderKL, encoder: CLIPTextModel, judge: LearnedJudge, *, fitted_to: int
+    folder: Path, unet: UNet, vae: AutoencoderKL, encoder: CLIPTextModel, *, judge: LearnedJudge, fitted_to: int
 ) -> None:
     """Write the networks in diffusers' layout, float16, with the judge, the map for previews, and training pictures.
 

@@ -202,7 +202,7 @@ def export(recipe: Recipe) -> None:
     vae = recipe.load("decoder" if recipe.file("decoder").exists() else "autoencoder", AutoencoderKL(autoencoder.CONFIG))
     encoder = recipe.load("text_encoder", CLIPTextModel(text.config()))
     judge = LearnedJudge(recipe.load("judge", JudgeNetwork()))
-    write_model(recipe.model, unet, vae, encoder, judge, fitted_to=min(400, 4 * recipe.measured))
+    write_model(recipe.model, unet, vae, encoder, judge=judge, fitted_to=min(400, 4 * recipe.measured))
 
 
 def evaluate(recipe: Recipe) -> None:
