@@ -101,8 +101,11 @@ def bsrgan_names(key, blocks, doublings):
     return re.sub(r"^conv_up", "upconv", key)
 
 
+SLOW_NAMES = (lambda key, *_: key, lambda key, *_: f"params_ema.{key}", bsrgan_names)
+
+
+@pytest.mark.parametrize("names", [old_names, *(pytest.param(names, marks=pytest.mark.slow) for names in SLOW_NAMES)])
 @pytest.mark.parametrize(("doublings", "unshuffle"), [(2, 1), (1, 1), (2, 2), (2, 4), (3, 1), (0, 1)])
-@pytest.mark.parametrize("names", [lambda key, *_: key, lambda key, *_: f"params_ema.{key}", old_names, bsrgan_names])
 def test_upscalers_equal_their_formula_in_each_layout(tmp_path, names, doublings, unshuffle):
     config = UpscalerConfig(width=8, growth=4, blocks=2, doublings=doublings, unshuffle=unshuffle)
     network = filled(Upscaler(config))

@@ -55,6 +55,7 @@ def test_sections_have_headings() -> None:
     assert (between < 0.5).any()
 
 
+@pytest.mark.slow
 def test_small_pictures_are_enlarged_and_large_ones_reduced() -> None:
     assert sheet([plain(RED, 32, 32)], SheetLabels(width=1)).shape[:2] == (128 + 12, 128 + 12)
     assert sheet([plain(RED, 3000, 1500)], SheetLabels(width=1)).shape[:2] == (512 + 12, 1024 + 12)
