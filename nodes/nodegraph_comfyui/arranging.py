@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from nodegraph_comfyui.building.call import slug
 from nodegraph_comfyui.building.steps import Ref, Setting, Step, Steps, Wanted
 
 
-def arrange(steps: Steps, name: str, base: Path) -> Workflow:
-    """The workflow of these steps. Relative paths in it start from `base`."""
+def arrange(steps: Steps, name: str, base: Path, *, all: bool = False) -> Workflow:
+    """The workflow of the steps that the outputs need, or of `all`. Relative paths in it start from `base`."""
     workflow = Workflow(name, base=base)
-    _Arrangement(steps, workflow).write()
+    _Arrangement(steps, steps.present(all=all), workflow).write()
     return workflow
 
 
@@ -35,22 +35,22 @@ class _Place:
 
 
 class _Arrangement:
-    def __init__(self, steps: Steps, workflow: Workflow) -> None:
+    def __init__(self, steps: Steps, present: Sequence[int], workflow: Workflow) -> None:
         self._steps = steps
+        self._present = {index: steps.steps[index] for index in present}
         self._workflow = workflow
         self._places: dict[tuple[str, ...], _Place] = {(): _Place(workflow, ())}
 
     def write(self) -> None:
         """Write every step and output into the workflow."""
-        for level in dict.fromkeys(step.level for step in self._steps.steps):
+        for level in dict.fromkeys(step.level for step in self._present.values()):
             self._place(level)
-        for index, step in enumerate(self._steps.steps):
+        for index, step in self._present.items():
             place = self._places[step.level]
             place.names[index] = _free(step.name, place.taken)
         self._name_settings()
-        order: list[tuple[_Place, int]] = [(self._places[step.level], index) for index, step in enumerate(self._steps.steps)]
-        for place, index in order:
-            step = self._steps.steps[index]
+        for index, step in self._present.items():
+            place = self._places[step.level]
             inputs = {name: self._value(value, place.level) for name, value in step.inputs.items()}
             place.document.nodes[place.names[index]] = NodeDef(place.names[index], step.type, inputs)
         top = self._places[()]
@@ -89,7 +89,7 @@ class _Arrangement:
     def _name_settings(self) -> None:
         """Give each setting the name of a param: its own, or with the title of its node in front if several want it."""
         top = self._places[()]
-        for step in self._steps.steps:
+        for step in self._present.values():
             for setting in step.inputs.values():
                 if not isinstance(setting, Setting) or (setting.owner, setting.name) in top.params:
                     continue
@@ -103,9 +103,11 @@ class _Arrangement:
         """A value of an input as it is written at a level."""
         if isinstance(value, Setting):
             return ParamRef(self._param((value.owner, value.name), level))
+        if isinstance(value, list):
+            return [self._value(part, level) for part in value]
         if not isinstance(value, Ref):
             return value
-        place, source = self._places[level], self._steps.steps[value.step]
+        place, source = self._places[level], self._present[value.step]
         if source.level == level:
             return Link(place.names[value.step], value.port)
         if source.level[: len(level)] == level:
@@ -138,7 +140,7 @@ class _Arrangement:
         return place.outputs[key]
 
     def _port_name(self, ref: Ref) -> str:
-        step = self._steps.steps[ref.step]
+        step = self._present[ref.step]
         return ref.port or self._places[step.level].names[ref.step]
 
 

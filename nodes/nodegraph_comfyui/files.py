@@ -21,6 +21,9 @@ _HOLDS: Final[dict[str, Wanted]] = {
     "loras": "lora",
     "controlnet": "controlnet",
     "embeddings": "embedding",
+    "upscale_models": "upscaler",
+    "clip_vision": "image_encoder",
+    "gligen": "gligen",
 }
 """What ComfyUI's folders hold."""
 

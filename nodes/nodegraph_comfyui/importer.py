@@ -22,7 +22,7 @@ def import_comfyui(request: ImportRequest) -> Imported | None:
     conversion = convert(graph, request.file, partial=request.partial)
     converted = conversion.converted
     found_pictures(converted, request)
-    workflow = arrange(converted.steps, request.name, request.base)
+    workflow = arrange(converted.steps, request.name, request.base, all=request.partial)
     notes = (*converted.notes, *missing_files(converted, request))
     comments = {"": "\n\n".join(graph.notes)} if graph.notes else {}
     return Imported(workflow=workflow, comments=comments, notes=notes, left_out=conversion.left_out)

@@ -23,6 +23,9 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
 }
 
 
+MOST_STEPS: Final = 100_000
+
+
 class RefusedError(Exception):
     """A node that cannot be imported; the message says why, without naming the node."""
 
@@ -164,6 +167,8 @@ class Call:
         if titled and name.startswith("_"):
             own = f"{titled}{name}"
         present = {key: value for key, value in inputs.items() if value is not None}
+        if len(self.converted.steps.steps) >= MOST_STEPS:
+            raise RefusedError(f"the workflow would have more than {MOST_STEPS:,} nodes")
         return self.converted.steps.add(Step(type, present, own, level=self.node.level, title=titled))
 
     def output(self, name: str, ref: Ref, save: str | None) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from nodegraph_comfyui.building.call import Call, RefusedError
 from nodegraph_comfyui.building.steps import Ref
-from nodegraph_comfyui.building.values import Cond, Control, Model
+from nodegraph_comfyui.building.values import Cond, Model
+
+PICTURES: Final = ("ApplyInpaint", "ApplyPix2Pix")
+_KINDS: Final = ((("ApplyControlNet",), "ControlNets"), (("ApplyGligen",), "boxes of GLIGEN"), (PICTURES, "pictures for the UNet"))
+"""What prompts bring for the UNet: the node types, and what people call it."""
 
 
 def denoiser(call: Call, model: Model, positive: Cond, negative: Cond, cfg: Any) -> Ref:
@@ -25,30 +29,18 @@ def guided(call: Call, model: Model, inner: Ref) -> Ref:
 
 
 def prepared_unet(call: Call, model: Model, *conds: Cond) -> Ref:
-    """The UNet with the ControlNets and the picture that its prompts bring. Raises RefusedError if the prompts differ in these.
-
-    ComfyUI's simple ControlNet node sets it on one prompt, and applies it to both.
-    """
-    controls = [cond.controls for cond in conds if cond.controls]
-    if any(other != controls[0] for other in controls):
-        raise RefusedError(
-            "its prompts have different ControlNets. Here they apply to the UNet, and so to all prompts: apply the same to both"
-        )
-    concats = [cond.concat for cond in conds if cond.concat is not None]
-    if any(other != concats[0] for other in concats):
-        raise RefusedError("its prompts have different pictures for the UNet, which is not possible here: give both the same one")
+    """The UNet with everything that its prompts bring, the positive one first. Raises RefusedError if they differ in it."""
+    positive, *others = conds
+    for types, what in _KINDS:
+        first, *rest = ([guide for guide in cond.guides if guide.type in types] for cond in (positive, *others))
+        if any(found != first and (found or not all(guide.spreads for guide in first)) for found in rest):
+            raise RefusedError(
+                f"its prompts have different {what}. Here they apply to the UNet, and so to all prompts: apply the same to all"
+            )
     unet = model.unet
-    if concats:
-        unet = call.add(concats[0].type, "_inpaint", unet=unet, **dict(concats[0].inputs))
-    for control in controls[0] if controls else ():
-        unet = call.add("ApplyControlNet", "_controlled", unet=unet, **_inputs(control))
+    for guide in positive.guides:
+        unet = call.add(guide.type, guide.name, unet=unet, **dict(guide.inputs))
     return unet
-
-
-def _inputs(control: Control) -> dict[str, Any]:
-    values = {"control_net": control.net, "image": control.image, "strength": control.strength}
-    part = {"start": control.start if control.start != 0 else None, "end": control.end if control.end != 1 else None}
-    return values | part
 
 
 def name_prompts(call: Call, conds: dict[str, Cond]) -> None:

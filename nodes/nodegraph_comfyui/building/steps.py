@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections import deque
+from collections.abc import Container, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
@@ -27,6 +29,11 @@ class Setting:
     value: Any
     owner: str
     title: str = ""
+
+
+@dataclass(frozen=True)
+class SamplingSeed:
+    """The seed of the sampler that a step feeds, which is not known before that is made."""
 
 
 @dataclass(eq=False)
@@ -61,23 +68,59 @@ class Steps:
     outputs: list[Wanted] = field(default_factory=list)
     subgraphs: Mapping[tuple[str, ...], str] = field(default_factory=dict)
     _known: dict[str, int] = field(default_factory=dict)
+    _waiting: set[int] = field(default_factory=set)
 
     def add(self, step: Step) -> Ref:
         """Add a step, unless there is one of the same type and inputs."""
         key = repr((step.type, sorted(step.inputs.items())))
         if key not in self._known:
-            self._known[key] = len(self.steps)
+            index = self._known[key] = len(self.steps)
             self.steps.append(step)
+            if any(self._waits(value) for value in step.inputs.values()):
+                self._waiting.add(index)
         return Ref(self._known[key])
+
+    def _waits(self, value: Any) -> bool:
+        return isinstance(value, SamplingSeed) or any(source.step in self._waiting for source in _refs(value))
+
+    def seeded(self, ref: Ref, seed: Any) -> Ref:
+        """The same with the seed of its sampler wherever a step above waits for it."""
+        made: dict[int, int] = {}
+        for index in sorted(self._above(ref, within=self._waiting)):
+            step = self.steps[index]
+            inputs = {name: _seeded(value, seed, made) for name, value in step.inputs.items()}
+            made[index] = self.add(dataclasses.replace(step, inputs=inputs)).step
+        return Ref(made.get(ref.step, ref.step), ref.port)
+
+    def present(self, *, all: bool) -> list[int]:
+        """The numbers of the steps that the outputs need; with `all`, of every step. Those that wait for a seed are not needed."""
+        if all:
+            for index in sorted(self._waiting):
+                self.seeded(Ref(index), 0)
+            return [index for index in range(len(self.steps)) if index not in self._waiting]
+        return sorted({index for wanted in self.outputs for index in self._above(wanted.ref)})
 
     def above(self, ref: Ref) -> list[Step]:
         """The step of `ref` and those that feed it, the nearest first."""
-        found, pending, seen = [], [ref.step], set()
+        return [self.steps[index] for index in self._above(ref)]
+
+    def _above(self, ref: Ref, within: Container[int] | None = None) -> dict[int, None]:
+        """The numbers of these steps, or of those `within` a part of the graph."""
+        found, pending = dict[int, None](), deque([ref.step])
         while pending:
-            index = pending.pop(0)
-            if index in seen:
-                continue
-            seen.add(index)
-            found.append(self.steps[index])
-            pending += [value.step for value in self.steps[index].inputs.values() if isinstance(value, Ref)]
+            index = pending.popleft()
+            if index not in found and (within is None or index in within):
+                found[index] = None
+                pending += [source.step for value in self.steps[index].inputs.values() for source in _refs(value)]
         return found
+
+
+def _refs(value: Any) -> list[Ref]:
+    """The links in the value of an input."""
+    return [part for part in (value if isinstance(value, list) else [value]) if isinstance(part, Ref)]
+
+
+def _seeded(value: Any, seed: Any, made: Mapping[int, int]) -> Any:
+    if isinstance(value, SamplingSeed):
+        return seed
+    return Ref(made[value.step], value.port) if isinstance(value, Ref) and value.step in made else value

@@ -42,22 +42,16 @@ class Clip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Control:
-    """A ControlNet that a prompt brings with it."""
+class Guide:
+    """What a prompt brings with it for the UNet, such as a ControlNet: the node that applies it, the name of that, and its inputs.
 
-    net: Ref
-    image: Ref
-    strength: Any
-    start: Any = 0.0
-    end: Any = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Concat:
-    """A picture that a prompt brings with it, for UNets with more channels: the node that gives it to the UNet, and its inputs."""
+    `spreads`: if only the positive prompt has it, ComfyUI applies it to the others, too.
+    """
 
     type: str
-    inputs: tuple[tuple[str, Ref], ...]
+    name: str
+    inputs: tuple[tuple[str, Any], ...]
+    spreads: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +62,7 @@ class Cond:
     """
 
     link: Ref
-    controls: tuple[Control, ...] = ()
-    concat: Concat | None = None
+    guides: tuple[Guide, ...] = ()
     area: tuple[Ref, Mapping[str, Any]] | None = field(default=None, compare=False)
 
 

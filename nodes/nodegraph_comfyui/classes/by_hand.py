@@ -30,42 +30,6 @@ BY_HAND: Final = (
         differs="reads `.safetensors` files that outputs of workflows are written to, not ComfyUI's `.latent`",
     ),
     ByHand(name="RebatchLatents", here=("Rebatch",), renamed="batch_size: `count`", differs="masks are not part of a latent"),
-    ByHand(name="GLIGENLoader", here=("LoadGligen",), renamed="gligen_name: `file`"),
-    ByHand(
-        name="GLIGENTextBoxApply",
-        here=("ApplyGligen",),
-        renamed="clip: `text_encoder`; gligen_textbox_model: `gligen`; `text`, `width`, `height`, `x`, `y`",
-        differs="changes the UNet and applies to both sides, as in ComfyUI; `unit: fraction` counts in sides of the picture",
-    ),
-    ByHand(
-        name="CLIPVisionLoader",
-        here=("LoadImageEncoder",),
-        renamed="clip_name: `file`",
-        differs="CLIP's; SigLIP and others are not read",
-    ),
-    ByHand(
-        name="CLIPVisionEncode",
-        here=("ImageEncode",),
-        renamed="clip_vision: `image_encoder`; crop center, none: `fit: crop`, `fit: stretch`",
-    ),
-    ByHand(
-        name="unCLIPConditioning",
-        here=("ImageCondition",),
-        renamed="clip_vision_output: `embedding`; `strength`; noise_augmentation: `noise`",
-        differs='for SDXL ("revision"); give the seed of the sampling as `seed`. Models of the unCLIP family are not read',
-    ),
-    ByHand(
-        name="UpscaleModelLoader",
-        here=("LoadUpscaler",),
-        renamed="model_name: `file`",
-        differs="ESRGAN, BSRGAN and Real-ESRGAN; a `.pth` needs `--allow-pickles`",
-    ),
-    ByHand(
-        name="ImageUpscaleWithModel",
-        here=("Upscale",),
-        renamed="upscale_model: `upscaler`; `image`",
-        differs="tiles of 512 pixels that overlap by 32, as in ComfyUI: `tile`, `overlap`",
-    ),
     ByHand(
         name="GrowMask",
         here=("Mask",),

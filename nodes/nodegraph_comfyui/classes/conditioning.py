@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from nodegraph_comfyui.building.call import Call, RefusedError, file_name
 from nodegraph_comfyui.building.steps import Ref
-from nodegraph_comfyui.building.values import Clip, Concat, Cond, Control, Latents
+from nodegraph_comfyui.building.values import Clip, Cond
 from nodegraph_comfyui.classes.node_class import NodeClass
 
 _EMBEDDING: Final = re.compile(r"embedding:([^\s,:()]+)")
@@ -22,13 +22,17 @@ def _text(call: Call) -> Cond:
 
 
 def _encoded(call: Call, clip: Clip, texts: Sequence[str], **inputs: Any) -> Ref:
-    """A prompt, with the embeddings that it names."""
+    return call.add("TextEncode", "prompt", text_encoder=with_embeddings(call, clip, *texts), clip_skip=clip.skip, **inputs)
+
+
+def with_embeddings(call: Call, clip: Clip, *texts: str) -> Ref:
+    """The text encoders, with the embeddings that texts name."""
     encoder = clip.encoder
     for word in dict.fromkeys(word for text in texts for word in _embeddings(text)):
         file = file_name(word)
         call.converted.files.append((call.node, "embeddings", file))
         encoder = call.add("LoadEmbedding", "_embedding", text_encoder=encoder, file=file, word=word)
-    return call.add("TextEncode", "prompt", text_encoder=encoder, clip_skip=clip.skip, **inputs)
+    return encoder
 
 
 def _embeddings(text: str) -> Iterator[str]:
@@ -77,10 +81,10 @@ def _average(call: Call) -> Cond:
 
 def _joined(call: Call, type: str, name: str, names: tuple[str, str], **inputs: Any) -> Cond:
     first, second = (call.get(name, Cond) for name in names)
-    if first.controls != second.controls or first.concat != second.concat:
+    if first.guides != second.guides:
         raise RefusedError(
-            "one of its prompts has a ControlNet or a picture that the other one does not have. Here they apply to the UNet, and "
-            "so to all prompts: apply them after this node in ComfyUI"
+            "one of its prompts has a ControlNet, a picture or a box that the other one does not have. Here they apply to the "
+            "UNet, and so to all prompts: apply them after this node in ComfyUI"
         )
     link = call.add(type, name, **{names[0]: first.link, names[1]: second.link}, **inputs)
     return dataclasses.replace(first, link=link, area=None)
@@ -125,36 +129,6 @@ def _zero(call: Call) -> Cond:
     cond = call.get("conditioning", Cond)
     return dataclasses.replace(cond, link=call.add("ZeroOut", "zero", conditioning=cond.link), area=None)
 
-
-def _control(call: Call) -> Cond:
-    cond = call.get("conditioning", Cond)
-    return dataclasses.replace(cond, controls=(*cond.controls, *_controls(call)))
-
-
-def _controls(call: Call, start: Any = 0.0, end: Any = 1.0) -> tuple[Control, ...]:
-    """The ControlNet that a node applies; none if its strength is 0, as in ComfyUI."""
-    net, image = call.link("control_net"), call.link("image")
-    if call.literal("strength") == 0:
-        return ()
-    return (Control(net=net, image=image, strength=call["strength"], start=start, end=end),)
-
-
-def _control_both(call: Call) -> tuple[Cond, Cond]:
-    added = _controls(call, call["start_percent"], call["end_percent"])
-    conds = (call.get(name, Cond) for name in ("positive", "negative"))
-    first, second = (dataclasses.replace(cond, controls=(*cond.controls, *added)) for cond in conds)
-    return first, second
-
-
-def _inpaint(call: Call) -> tuple[Cond, Cond, Latents]:
-    vae, pixels, mask = (call.link(name) for name in ("vae", "pixels", "mask"))
-    concat = Concat(type="ApplyInpaint", inputs=(("vae", vae), ("image", pixels), ("mask", mask)))
-    latent = call.add("VAEEncode", "encoded", vae=vae, image=pixels, fit="crop")
-    first, second = (dataclasses.replace(call.get(name, Cond), concat=concat) for name in ("positive", "negative"))
-    return first, second, Latents(link=latent, mask=mask if call.literal("noise_mask") else None)
-
-
-_APPLIED: Final = "changes the UNet and applies to both sides, as the advanced node does; it cannot apply to a single prompt"
 
 CLASSES: Final = (
     NodeClass(
@@ -283,38 +257,5 @@ CLASSES: Final = (
         convert=_zero,
         here=("ZeroOut",),
         renamed="`conditioning`",
-    ),
-    NodeClass(
-        name="ControlNetApply",
-        title="Apply ControlNet (OLD)",
-        inputs="conditioning:CONDITIONING control_net:CONTROL_NET image:IMAGE strength:FLOAT=1.0",
-        outputs=("CONDITIONING",),
-        convert=_control,
-        here=("ApplyControlNet",),
-        renamed="`control_net`, `image`, `strength`",
-        differs=_APPLIED,
-    ),
-    NodeClass(
-        name="ControlNetApplyAdvanced",
-        title="Apply ControlNet",
-        inputs=(
-            "positive:CONDITIONING negative:CONDITIONING control_net:CONTROL_NET image:IMAGE strength:FLOAT=1.0 "
-            "start_percent:FLOAT=0.0 end_percent:FLOAT=1.0 vae:VAE?"
-        ),
-        outputs=("CONDITIONING", "CONDITIONING"),
-        convert=_control_both,
-        here=("ApplyControlNet",),
-        renamed="`control_net`, `image`, `strength`; start_percent, end_percent: `start`, `end`",
-        differs=_APPLIED,
-    ),
-    NodeClass(
-        name="InpaintModelConditioning",
-        title="InpaintModelConditioning",
-        inputs="positive:CONDITIONING negative:CONDITIONING vae:VAE pixels:IMAGE mask:MASK noise_mask:BOOLEAN=true",
-        outputs=("CONDITIONING", "CONDITIONING", "LATENT"),
-        convert=_inpaint,
-        here=("ApplyInpaint",),
-        renamed="pixels: `image`; `mask`, `vae`",
-        differs="changes the UNet, not the prompts; noise_mask: give the mask to `Sampler` as well",
     ),
 )

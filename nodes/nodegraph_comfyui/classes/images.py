@@ -1,4 +1,4 @@
-"""Classes that read, change and save pictures and masks."""
+"""Classes that read, change and save pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from nodegraph_comfyui.classes.node_class import NodeClass
 from nodegraph_comfyui.reading.graph import shown
 
 _METHODS: Final = {name: name for name in ("bilinear", "area", "bicubic", "lanczos")} | {"nearest-exact": "nearest"}
-_CHANNELS: Final = {"alpha": "alpha", "red": "red", "green": "green", "blue": "blue"}
 _FOLDER: Final = re.compile(r"\s*\[(input|output|temp)\]\s*$")
 _DATES: Final = re.compile(r"%date(:[^%]*)?%")
 _PLACEHOLDERS: Final = {"%year%": "", "%month%": "", "%day%": "", "%hour%": "", "%minute%": "", "%second%": ""}
@@ -20,11 +19,12 @@ _UNSAFE: Final = re.compile(r'[<>:"|?*\x00-\x1f\x7f]')
 
 
 def _load(call: Call) -> tuple[Value, Value]:
-    loaded = call.add("LoadImage", "picture", path=_picture(call))
+    loaded = call.add("LoadImage", "picture", path=picture_file(call))
     return Value("IMAGE", Ref(loaded.step, "image")), Value("MASK", Ref(loaded.step, "mask"))
 
 
-def _picture(call: Call) -> Any:
+def picture_file(call: Call) -> Any:
+    """The picture that a node reads from the folder 'input'."""
     found = call.file("image", "input", "image")
     marked = _FOLDER.search(found.value)
     if marked is not None and marked[1] != "input":
@@ -34,24 +34,6 @@ def _picture(call: Call) -> Any:
     text = found.value[: marked.start()]
     call.converted.files[-1] = (call.node, "input", text)
     return type(found)(found.name, text, found.owner, found.title)
-
-
-def _load_mask(call: Call) -> Value:
-    channel = call.choice("channel", _CHANNELS)
-    return Value("MASK", call.add("Mask", "mask", path=_picture(call), channel=channel))
-
-
-def _to_mask(call: Call) -> Value:
-    channel = call.choice("channel", {name: name for name in ("red", "green", "blue")})
-    return Value("MASK", call.add("Mask", "mask", image=call.link("image"), channel=channel))
-
-
-def _invert_mask(call: Call) -> Value:
-    return Value("MASK", call.add("Mask", "inverted", mask=call.link("mask"), invert=True))
-
-
-def _threshold(call: Call) -> Value:
-    return Value("MASK", call.add("Mask", "threshold", mask=call.link("mask"), threshold=call["value"]))
 
 
 def _scale(call: Call) -> Value:
@@ -88,6 +70,10 @@ def _canny(call: Call) -> Value:
     return Value(
         "IMAGE", call.add("Canny", "edges", image=call.link("image"), low=call["low_threshold"], high=call["high_threshold"])
     )
+
+
+def _upscale(call: Call) -> Value:
+    return Value("IMAGE", call.add("Upscale", "enlarged", image=call.link("image"), upscaler=call.link("upscale_model")))
 
 
 def _repeat(call: Call) -> Value:
@@ -134,47 +120,6 @@ CLASSES: Final = (
             "colours are converted to sRGB by the picture's profile. The mask is white where the picture is transparent, as in "
             "ComfyUI"
         ),
-    ),
-    NodeClass(
-        name="LoadImageMask",
-        title="Load Image (as Mask)",
-        inputs="image:COMBO channel:COMBO=alpha",
-        outputs=("MASK",),
-        convert=_load_mask,
-        here=("Mask",),
-        renamed="image: `path`; `channel`",
-        differs=(
-            "white is repainted; `channel: alpha` is white where the file is transparent, as there "
-            "([with a picture](pictures.md#what-a-mask-means))"
-        ),
-    ),
-    NodeClass(
-        name="ImageToMask",
-        title="Convert Image to Mask",
-        inputs="image:IMAGE channel:COMBO=red",
-        outputs=("MASK",),
-        convert=_to_mask,
-        here=("Mask",),
-        renamed="`image`; `channel`",
-    ),
-    NodeClass(
-        name="InvertMask",
-        title="InvertMask",
-        inputs="mask:MASK",
-        outputs=("MASK",),
-        convert=_invert_mask,
-        here=("Mask",),
-        renamed="`mask`, `invert: true`",
-    ),
-    NodeClass(
-        name="ThresholdMask",
-        title="ThresholdMask",
-        inputs="mask:MASK value:FLOAT=0.5",
-        outputs=("MASK",),
-        convert=_threshold,
-        here=("Mask",),
-        renamed="`mask`; value: `threshold`",
-        differs="a value that is equal to the threshold becomes white, not black",
     ),
     NodeClass(
         name="ImageScale",
@@ -240,6 +185,16 @@ CLASSES: Final = (
         here=("ImageFromBatch",),
         renamed="batch_index: `index`; length: `count`",
         differs="too large a number is an error",
+    ),
+    NodeClass(
+        name="ImageUpscaleWithModel",
+        title="Upscale Image (using Model)",
+        inputs="upscale_model:UPSCALE_MODEL image:IMAGE",
+        outputs=("IMAGE",),
+        convert=_upscale,
+        here=("Upscale",),
+        renamed="upscale_model: `upscaler`; `image`",
+        differs="tiles of 512 pixels that overlap by 32, as in ComfyUI: `tile`, `overlap`",
     ),
     NodeClass(
         name="SaveImage",

@@ -91,6 +91,19 @@ def _diff_control_net(call: Call) -> Value:
     return Value("CONTROL_NET", call.add("LoadControlNet", "control_net", file=file, unet=model.unet))
 
 
+def _upscaler(call: Call) -> Value:
+    return Value("UPSCALE_MODEL", call.add("LoadUpscaler", "upscaler", file=call.file("model_name", "upscale_models", "upscaler")))
+
+
+def _image_encoder(call: Call) -> Value:
+    file = call.file("clip_name", "clip_vision", "image_encoder")
+    return Value("CLIP_VISION", call.add("LoadImageEncoder", "image_encoder", file=file))
+
+
+def _gligen(call: Call) -> Value:
+    return Value("GLIGEN", call.add("LoadGligen", "gligen", file=call.file("gligen_name", "gligen", "gligen")))
+
+
 def _discrete(call: Call) -> Model:
     model, prediction = call.get("model", Model), call.choice("sampling", _PREDICTIONS)
     if model.loader is None:
@@ -229,5 +242,37 @@ CLASSES: Final = (
         convert=_diff_control_net,
         here=("LoadControlNet",),
         renamed="control_net_name: `file`; model: `unet`",
+    ),
+    NodeClass(
+        name="GLIGENLoader",
+        title="GLIGENLoader",
+        inputs="gligen_name:COMBO",
+        outputs=("GLIGEN",),
+        convert=_gligen,
+        here=("LoadGligen",),
+        renamed="gligen_name: `file`",
+        is_loader=True,
+    ),
+    NodeClass(
+        name="CLIPVisionLoader",
+        title="Load CLIP Vision",
+        inputs="clip_name:COMBO",
+        outputs=("CLIP_VISION",),
+        convert=_image_encoder,
+        here=("LoadImageEncoder",),
+        renamed="clip_name: `file`",
+        differs="CLIP's; SigLIP and others are not read",
+        is_loader=True,
+    ),
+    NodeClass(
+        name="UpscaleModelLoader",
+        title="Load Upscale Model",
+        inputs="model_name:COMBO",
+        outputs=("UPSCALE_MODEL",),
+        convert=_upscaler,
+        here=("LoadUpscaler",),
+        renamed="model_name: `file`",
+        differs="ESRGAN, BSRGAN and Real-ESRGAN; a `.pth` needs `--allow-pickles`",
+        is_loader=True,
     ),
 )

@@ -71,10 +71,11 @@ def _sampled_with_prompts(call: Call, **inputs: Any) -> Latents:
 def _sampled(call: Call, guider: Guider, *, seed: Any, draw: str = "sequential", **inputs: Any) -> Latents:
     latents = call.get("latent_image", Latents)
     noise = call.add("Noise", "_noise", like=latents.link, seed=seed, draw=draw)
+    made = call.converted.steps.seeded(guider.denoiser, seed)
     sampled = call.add(
         "Sampler",
         "sampled",
-        denoiser=guider.denoiser,
+        denoiser=made,
         latent=latents.link,
         noise=noise,
         mask=latents.mask,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from nodegraph_comfyui.classes import conditioning, guidance, images, latents, loaders, primitives, sampling, sigmas
+from nodegraph_comfyui.classes import conditioning, guidance, guides, images, latents, loaders, masks, primitives, sampling, sigmas
 from nodegraph_comfyui.classes.node_class import NodeClass
 from nodegraph_comfyui.reading.graph import Widget
 
 TABLE: Final[Mapping[str, NodeClass]] = {
     found.name: found
-    for group in (loaders, conditioning, latents, images, sampling, guidance, sigmas, primitives)
+    for group in (loaders, conditioning, guides, latents, images, masks, sampling, guidance, sigmas, primitives)
     for found in group.CLASSES
 }
 

@@ -41,7 +41,9 @@ def write(nodes: Mapping[str, Mapping[str, Any]], outputs: Mapping[str, tuple[An
             broken.add(name)
             continue
         try:
-            WRITE[kind](Export(name, inputs, written))
+            export = Export(name, inputs, written)
+            WRITE[kind](export)
+            written.seeds.setdefault(name, export.seeds)
         except InexpressibleError as error:
             problems.append(problem(f"node '{name}' ({kind}): {error}"))
             broken.add(name)
@@ -59,7 +61,7 @@ def write(nodes: Mapping[str, Mapping[str, Any]], outputs: Mapping[str, tuple[An
 
 def _is_picture(kind: str, port: str | None) -> bool:
     """Whether an output that is one link is a picture."""
-    pictures = ("VAEDecode", "LoadImage", "Pad", "Resize", "Canny", "RepeatImage", "ImageFromBatch")
+    pictures = ("VAEDecode", "LoadImage", "Pad", "Resize", "Upscale", "Canny", "RepeatImage", "ImageFromBatch")
     return kind in pictures and port != "mask"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from nodegraph.plugin_api import ParamRef
 
@@ -19,11 +19,10 @@ class InexpressibleError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class UNet:
-    """A UNet: the link to its MODEL, and the ControlNets and the picture that the prompts have to bring."""
+    """A UNet: the link to its MODEL, and what the prompts have to bring: classes of nodes with their inputs."""
 
     model: Slot
-    controls: tuple[Mapping[str, Any], ...] = ()
-    inpaint: Mapping[str, Any] | None = None
+    guides: tuple[tuple[str, Mapping[str, Any]], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +65,8 @@ class Written:
     """The graph so far: nodes by id, what our outputs are by node and port, and notes."""
 
     nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seeds: dict[str, frozenset[Any]] = field(default_factory=dict)
+    """The seeds that our nodes expect of the samplers that they feed."""
     values: dict[tuple[str, str | None], Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _known: dict[str, str] = field(default_factory=dict)
@@ -86,6 +87,12 @@ class Export:
     name: str
     inputs: Mapping[str, Any]
     written: Written
+
+    @property
+    def seeds(self) -> frozenset[Any]:
+        """The seeds that what is linked to this node expects of the samplers that it feeds."""
+        names = (part.node for value in self.inputs.values() for part in _listed(value) if hasattr(part, "node"))
+        return frozenset[Any]().union(*(self.written.seeds.get(name, ()) for name in names))
 
     def __getitem__(self, name: str) -> Any:
         """A value. Raises InexpressibleError if it is a link."""
@@ -134,6 +141,42 @@ class Export:
     def note(self, message: str) -> None:
         """Tell the user something about this node."""
         self.written.notes.append(f"node '{self.name}': {message}")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+Write: TypeAlias = Callable[[Export], None]
+"""Writes one of our nodes."""
+
+
+def renamed(kind: str, links: Mapping[str, str], numbers: Mapping[str, str] | None = None, *, latent: bool = False) -> Write:
+    """How a node is written that is one node there, too: the names of its links and values here and there."""
+
+    def write(node: Export) -> None:
+        inputs = {there: node.slot(here) for here, there in links.items() if node.inputs.get(here) is not None}
+        slot = [node.add(kind, **inputs, **{there: node[here] for here, there in (numbers or {}).items()}), 0]
+        node.give(output=Latent(slot=slot) if latent else slot)
+
+    return write
+
+
+def method_name(node: Export) -> str:
+    """ComfyUI's name of a method of resizing."""
+    method = str(node["method"])
+    return "nearest-exact" if method == "nearest" else method
+
+
+def sides(node: Export) -> dict[str, Any]:
+    """The size to resize to, and whether to crop."""
+    found = {name: node[name] or 0 for name in ("width", "height")}
+    return {**found, "crop": "center" if node["crop"] else "disabled"}
+
+
+def with_guide(unet: UNet, kind: str, inputs: Mapping[str, Any]) -> UNet:
+    """A UNet for which the prompts have to bring one thing more."""
+    return dataclasses.replace(unet, guides=(*unet.guides, (kind, inputs)))
 
 
 def with_model(unet: UNet, model: Slot) -> UNet:

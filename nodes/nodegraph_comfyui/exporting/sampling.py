@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-from nodegraph_comfyui.exporting.graph import Export, Hidden, InexpressibleError, Latent, Noised, Prompted, Slot, UNet, with_model
+from nodegraph_comfyui.exporting.graph import (
+    Export,
+    Hidden,
+    InexpressibleError,
+    Latent,
+    Noised,
+    Prompted,
+    Slot,
+    UNet,
+    Write,
+    with_model,
+)
 
 _GUIDANCE: Final = {
     "rescale": ("RescaleCFG", {"amount": ("multiplier", 0.7)}),
     "perturbed_attention": ("PerturbedAttentionGuidance", {"scale": ("scale", 3.0)}),
     "self_attention": ("SelfAttentionGuidance", {"scale": ("scale", 0.5), "blur_sigma": ("blur_sigma", 2.0)}),
 }
+
+_TITLES: Final = {"ControlNetApplyAdvanced": "control", "InpaintModelConditioning": "picture"}
 
 
 def _noise(node: Export) -> None:
@@ -61,8 +74,11 @@ def _sampler(node: Export) -> None:
         node.note("ComfyUI draws noise in its own way, as 'like: comfyui' does")
     elif noise.draw == "per_picture" and node["like"] != "comfyui":
         node.note("ComfyUI draws the noise of a batch as 'draw: sequential' does")
-    if made.unet.inpaint is not None or made.unet.controls:
-        made = _with_picture(node, made)
+    if node.seeds - {noise.seed}:
+        raise InexpressibleError(f"'seed' of an ImageCondition above is not {noise.seed}, the seed of the sampling, as in ComfyUI")
+    node.written.seeds[node.name] = frozenset()
+    if made.unet.guides:
+        made = _with_guides(node, made)
     model = made.unet.model
     if node["soft_mask"] == "differential":
         model = [node.add("DifferentialDiffusion", model=model, strength=1.0), 0]
@@ -132,20 +148,19 @@ def _custom(node: Export, noise: Noised, made: Prompted, *, latent: Slot, model:
     return node.add("SamplerCustomAdvanced", noise=[start, 0], guider=[guider, 0], **links)
 
 
-def _with_picture(node: Export, made: Prompted) -> Prompted:
+def _with_guides(node: Export, made: Prompted) -> Prompted:
     """The denoiser with prompts that bring what the UNet has here."""
     if made.guider != "CFGGuider":
-        raise InexpressibleError("ControlNets and pictures for the UNet are only written for one positive and one negative prompt")
+        raise InexpressibleError(
+            "ControlNets, boxes and pictures for the UNet are only written for one positive and one negative prompt"
+        )
     positive, negative = made.prompts["positive"], made.prompts["negative"]
-    for control in made.unet.controls:
-        id = node.add("ControlNetApplyAdvanced", f"{node.name} control", positive=positive, negative=negative, **control)
-        positive, negative = [id, 0], [id, 1]
-    if made.unet.inpaint is not None:
-        names = {"vae": "vae", "image": "pixels", "mask": "mask"}
-        picture = {there: made.unet.inpaint[here] for here, there in names.items()}
-        prompts = {"positive": positive, "negative": negative}
-        id = node.add("InpaintModelConditioning", f"{node.name} picture", **prompts, **picture, noise_mask=False)
-        positive, negative = [id, 0], [id, 1]
+    for kind, inputs in made.unet.guides:
+        if kind == "GLIGENTextBoxApply":  # ComfyUI, too, applies it to both
+            positive = [node.add(kind, f"{node.name} box", conditioning_to=positive, **inputs), 0]
+        else:
+            id = node.add(kind, f"{node.name} {_TITLES[kind]}", positive=positive, negative=negative, **inputs)
+            positive, negative = [id, 0], [id, 1]
     unet = UNet(model=made.unet.model)
     return Prompted(guider=made.guider, unet=unet, prompts={"positive": positive, "negative": negative}, numbers=made.numbers)
 
@@ -173,7 +188,7 @@ def _flip(node: Export) -> None:
     node.give(output=[node.add("FlipSigmas", sigmas=node.slot("sigmas")), 0])
 
 
-SAMPLING: Final[Mapping[str, Callable[[Export], None]]] = {
+SAMPLING: Final[Mapping[str, Write]] = {
     "Noise": _noise,
     "UNetDenoise": _denoiser,
     "DualGuidance": _dual,

@@ -1,0 +1,72 @@
+"""How the node types that read and change pictures and masks are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from nodegraph_comfyui.exporting.graph import Export, InexpressibleError, Write, method_name, renamed, sides
+from nodegraph_comfyui.exporting.models import file_name
+
+
+def _resize(node: Export) -> None:
+    method = node["method"]
+    if method in ("bilinear", "bicubic") and node["antialias"]:
+        node.note("ComfyUI resizes as 'antialias: false' does")
+    inputs = {"image": node.slot("image"), "upscale_method": method_name(node)}
+    if node["megapixels"] is not None:
+        id = node.add("ImageScaleToTotalPixels", **inputs, megapixels=node["megapixels"])
+    elif node["scale"] is not None:
+        id = node.add("ImageScaleBy", **inputs, scale_by=node["scale"])
+    else:
+        id = node.add("ImageScale", **inputs, **sides(node))
+    node.give(output=[id, 0])
+
+
+def _load_image(node: Export) -> None:
+    id = node.add("LoadImage", image=file_name(node, "path").removeprefix("input/"))
+    node.give(image=[id, 0], mask=[id, 1])
+
+
+def _mask(node: Export) -> None:
+    node.require(grow=0, blur=0)
+    if node.inputs.get("path") is not None:
+        channel = node["channel"]
+        if channel == "luminance":
+            raise InexpressibleError("'channel' is luminance; ComfyUI reads alpha, red, green or blue")
+        found = [node.add("LoadImageMask", image=file_name(node, "path").removeprefix("input/"), channel=channel), 0]
+    elif node.inputs.get("image") is not None:
+        if node["channel"] == "luminance":
+            raise InexpressibleError("'channel' is luminance; ComfyUI reads red, green or blue")
+        found = [node.add("ImageToMask", image=node.slot("image"), channel=node["channel"]), 0]
+    else:
+        found = node.slot("mask")
+    if node["invert"]:
+        found = [node.add("InvertMask", mask=found), 0]
+    if node["threshold"] is not None:
+        found = [node.add("ThresholdMask", mask=found, value=node["threshold"]), 0]
+    node.give(output=found)
+
+
+def _pad(node: Export) -> None:
+    margins = {name: node[name] for name in ("left", "top", "right", "bottom")}
+    id = node.add("ImagePadForOutpaint", image=node.slot("image"), **margins, feathering=node["feather"])
+    node.give(image=[id, 0], mask=[id, 1])
+
+
+def _upscale(node: Export) -> None:
+    node.require(tile=512, overlap=32)
+    links = {"upscale_model": node.slot("upscaler"), "image": node.slot("image")}
+    node.give(output=[node.add("ImageUpscaleWithModel", **links), 0])
+
+
+PICTURES: Final[Mapping[str, Write]] = {
+    "LoadImage": _load_image,
+    "Mask": _mask,
+    "Pad": _pad,
+    "Resize": _resize,
+    "Upscale": _upscale,
+    "Canny": renamed("Canny", {"image": "image"}, {"low": "low_threshold", "high": "high_threshold"}),
+    "RepeatImage": renamed("RepeatImageBatch", {"image": "image"}, {"times": "amount"}),
+    "ImageFromBatch": renamed("ImageFromBatch", {"image": "image"}, {"index": "batch_index", "count": "length"}),
+}

@@ -1,0 +1,57 @@
+"""How the node types that make and change prompts are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from nodegraph_comfyui.exporting.graph import Export, Write, renamed
+
+
+def _text(node: Export) -> None:
+    node.require(syntax="comfyui", text_2=None)
+    clip = node.slot("text_encoder")
+    if node["clip_skip"] is not None:
+        clip = [node.add("CLIPSetLastLayer", f"{node.name} layer", clip=clip, stop_at_clip_layer=-node["clip_skip"]), 0]
+    node.give(output=[node.add("CLIPTextEncode", text=node["text"], clip=clip), 0])
+
+
+def _area(node: Export) -> None:
+    kind = "ConditioningSetArea" if node["unit"] == "pixels" else "ConditioningSetAreaPercentage"
+    numbers = {name: int(node[name]) if node["unit"] == "pixels" else node[name] for name in ("width", "height", "x", "y")}
+    node.give(output=[node.add(kind, conditioning=node.slot("conditioning"), **numbers, strength=node["strength"]), 0])
+
+
+def _masked(node: Export) -> None:
+    bounds = "mask bounds" if node["mask_bounds"] else "default"
+    links = {"conditioning": node.slot("conditioning"), "mask": node.slot("mask")}
+    node.give(output=[node.add("ConditioningSetMask", **links, strength=node["strength"], set_cond_area=bounds), 0])
+
+
+def _encode(node: Export) -> None:
+    crop = {"crop": "center", "stretch": "none"}[node["fit"]]
+    node.give(output=[node.add("CLIPVisionEncode", clip_vision=node.slot("image_encoder"), image=node.slot("image"), crop=crop), 0])
+
+
+def _pictures(node: Export) -> None:
+    links = {"conditioning": node.slot("conditioning"), "clip_vision_output": node.slot("embedding")}
+    numbers = {"strength": node["strength"], "noise_augmentation": node["noise"]}
+    node.give(output=[node.add("unCLIPConditioning", **links, **numbers), 0])
+    node.written.seeds[node.name] = node.seeds | {node["seed"]}
+
+
+_PAIR: Final = {name: name for name in ("conditioning_1", "conditioning_2", "conditioning_to", "conditioning_from")}
+_CONDITIONING: Final = {"conditioning": "conditioning"}
+
+PROMPTS: Final[Mapping[str, Write]] = {
+    "TextEncode": _text,
+    "CombineConditioning": renamed("ConditioningCombine", _PAIR),
+    "ConcatConditioning": renamed("ConditioningConcat", _PAIR),
+    "AverageConditioning": renamed("ConditioningAverage", _PAIR, {"conditioning_to_strength": "conditioning_to_strength"}),
+    "SetArea": _area,
+    "SetMask": _masked,
+    "SetRange": renamed("ConditioningSetTimestepRange", _CONDITIONING, {"start": "start", "end": "end"}),
+    "ZeroOut": renamed("ConditioningZeroOut", _CONDITIONING),
+    "ImageEncode": _encode,
+    "ImageCondition": _pictures,
+}
