@@ -23,6 +23,8 @@ from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.recipes.embedded.decoder import DecoderTask
 from nodegraph_diffusion.recipes.embedded.text import Reader, ReadingTask, read_captions
 from nodegraph_diffusion.recipes.pictureworld import caption, scene
+from nodegraph_diffusion.recipes.pictureworld.judges.network import JudgeNetwork
+from nodegraph_diffusion.recipes.pictureworld.judges.training import JudgedScenes, JudgeTask
 from nodegraph_diffusion.training.loop.options import TrainingOptions
 from nodegraph_diffusion.training.loop.recompute import recompute_activations
 from nodegraph_diffusion.training.loop.seeds import generator_for
@@ -157,6 +159,12 @@ def decoder() -> tuple[Task[Any], Any]:
     return DecoderTask(AutoencoderKL(VAE)), pictures()
 
 
+def judge() -> tuple[Task[Any], Any]:
+    """The learned judge of the picture world."""
+    torch.manual_seed(0)
+    return JudgeTask(JudgeNetwork()), JudgedScenes(COUNT).batch([*range(COUNT)], generator_for(0, "distortions"))
+
+
 def lora() -> tuple[Task[Any], Any]:
     """A LoRA of a denoiser of latents under classes."""
     unet = small_unet()
@@ -245,6 +253,7 @@ TASKS: dict[str, Callable[[], tuple[Task[Any], Any]]] = {
     "denoiser": denoiser,
     "text_encoder": text_encoder,
     "decoder": decoder,
+    "judge": judge,
     "lora": lora,
     "inversion": inversion,
     "controlnet": controlnet,

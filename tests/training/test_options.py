@@ -91,3 +91,26 @@ def test_options_are_part_of_the_key(tmp_path):
 
     assert key(clip=None, accumulation=3) == key(accumulation=3, clip=None)
     assert len({key(), key(clip=None), key(clip=2.0), key(accumulation=3)}) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of the tracing itself
+def test_compiled_networks_learn_the_same(models, monkeypatch):
+    """Through the tracing of torch.compile, without its code generator, which takes minutes."""
+    compiled: list[torch.nn.Module] = []
+    compile_module = torch.nn.Module.compile
+
+    def traced(module):
+        compiled.append(module)
+        compile_module(module, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", traced)
+    data = picture_world(classes="place", **SMALL)
+    plain, traced_too = (
+        CALLS["autoencoder"](data, models, {"steps": 2, "batch": 2, "options": training_options(compile=chosen)})
+        for chosen in (False, True)
+    )
+    assert [type(module).__name__ for module in compiled] == ["Encoder", "Decoder"]
+    assert plain.tensors.keys() == traced_too.tensors.keys()
+    for name, tensor in plain.tensors.items():
+        torch.testing.assert_close(traced_too.tensors[name], tensor, rtol=1e-3, atol=1e-4)
