@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from nodegraph_diffusion.checkpoint import CheckpointError
-from nodegraph_diffusion.checkpoint.files import hub_resume
+from nodegraph_diffusion.checkpoint.files import hub_connection, hub_resume
 from nodegraph_diffusion.checkpoint.files.hub import Reference, describe_fetch, fetch, find_fetched, parse
 from nodegraph_diffusion.checkpoint.files.hub_connection import require_answer
 from nodegraph_diffusion.checkpoint.files.hub_errors import describe_error
@@ -529,6 +529,21 @@ def test_hub_that_is_away_is_noticed(silent, hub):
     ):
         with pytest.raises(ConnectionError, match=f"{address}: {reason}"):
             require_answer(address, seconds=0.1 if "answer" in reason else 60)
+
+
+def test_hub_that_did_not_answer_is_not_asked_again_at_once(silent, monkeypatch):
+    address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    silent.settimeout(0)
+    for page in ("/one", "/two"):
+        with pytest.raises(ConnectionError, match="no answer within"):
+            require_answer(address, page, seconds=0.1)
+    silent.accept()[0].close()
+    with pytest.raises(BlockingIOError):
+        silent.accept()
+    monkeypatch.setattr(hub_connection, "SILENT_FOR", 0.0)
+    with pytest.raises(ConnectionError, match="no answer within"):
+        require_answer(address, seconds=0.1)
+    silent.accept()[0].close()  # it was asked
 
 
 def test_hub_addresses_are_parsed():

@@ -5,6 +5,7 @@ hub says, and prints a message each time.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -14,17 +15,26 @@ SECONDS: Final = 5.0
 TRIES: Final = 3
 """How often the hub is asked for the same thing while it answers that it is busy. Its library waits 1 and 2 seconds between."""
 
+SILENT_FOR: Final = 20.0
+"""For how many seconds a hub that did not answer is not asked again, so that ten models do not cost ten waits."""
+
 _TOO_MANY: Final = 429
+_silent: dict[str, tuple[float, str]] = {}
+"""When a hub was found not to answer, by its address, and why."""
 _BUSY: Final = (408, _TOO_MANY, 500, 502, 503, 504)
 
 
 def require_answer(address: str, page: str = "", *, seconds: float = SECONDS) -> None:
     """Raise ConnectionError, with the reason, if the hub at `address` does not answer a request for `page` within some seconds.
 
-    Any answer will do, and so will a certificate that only the hub's library knows.
+    Any answer will do, and so will a certificate that only the hub's library knows. A hub that did not answer just now is not
+    asked again.
     """
     import threading
 
+    asked, reason = _silent.get(address, (0.0, ""))
+    if reason and time.monotonic() - asked < SILENT_FOR:
+        raise ConnectionError(f"{address}: {reason}")
     reasons: list[str] = []
 
     def ask() -> None:
@@ -34,6 +44,7 @@ def require_answer(address: str, page: str = "", *, seconds: float = SECONDS) ->
     thread.start()
     thread.join(seconds + 1)
     reason = reasons[0] if reasons else f"no answer within {seconds:g} seconds"
+    _silent[address] = (time.monotonic(), reason)
     if reason:
         raise ConnectionError(f"{address}: {reason}")
 
