@@ -137,7 +137,7 @@ LAYERS: dict[str, str] = {
         "node_class loaders conditioning guides latents images masks sampling guidance sigmas primitives by_hand table"
     ),
     "nodegraph_comfyui.exporting": "graph sampling models prompts latents pictures nodes editor exporter prompt_text",
-    "nodegraph_comfyui.reading": "numbers graph file api editor flatten",
+    "nodegraph_comfyui.reading": "numbers groups graph file api editor flatten",
     "nodegraph_training": "types data training nodes plugin",
     "nodegraph_training.data": "captions folder picture_world",
     "nodegraph_training.nodes": "data inputs options adapters autoencoders classifiers denoisers text_encoders evaluate",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,20 @@ from nodegraph_comfyui.building.call import slug
 from nodegraph_comfyui.building.steps import Ref, Setting, Step, Steps, Wanted
 
 
-def arrange(steps: Steps, name: str, base: Path, *, all: bool = False) -> Workflow:
+@dataclass(frozen=True)
+class Arranged:
+    """A workflow, and the names of its nodes by the ComfyUI nodes that they are made of: `outer/inner` for those inside others."""
+
+    workflow: Workflow
+    names: Mapping[str, Sequence[str]]
+
+
+def arrange(steps: Steps, name: str, base: Path, *, all: bool = False) -> Arranged:
     """The workflow of the steps that the outputs need, or of `all`. Relative paths in it start from `base`."""
     workflow = Workflow(name, base=base)
-    _Arrangement(steps, steps.present(all=all), workflow).write()
-    return workflow
+    arrangement = _Arrangement(steps, steps.present(all=all), workflow)
+    arrangement.write()
+    return Arranged(workflow, arrangement.names())
 
 
 @dataclass(eq=False)
@@ -64,6 +73,14 @@ class _Arrangement:
                 outer = self._places[place.level[:-1]]
                 node = outer.document.nodes[place.user]
                 outer.document.nodes[place.user] = NodeDef(place.user, node.type, place.inputs)
+
+    def names(self) -> dict[str, list[str]]:
+        """The names of the nodes by the ComfyUI nodes that they are made of."""
+        found: dict[str, list[str]] = {}
+        for index, step in self._present.items():
+            users = (self._places[step.level[: depth + 1]].user for depth in range(len(step.level)))
+            found.setdefault(step.origin, []).append("/".join((*users, self._places[step.level].names[index])))
+        return found
 
     def _saved(self, outputs: Iterable[Wanted]) -> list[Wanted]:
         """The outputs; if none would be saved, the first place to look at them is a file, too."""

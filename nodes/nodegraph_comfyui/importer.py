@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+
 from nodegraph.plugin_api import Imported, ImportRequest
 from nodegraph_comfyui.arranging import arrange
 from nodegraph_comfyui.classes.table import widgets_of
@@ -22,10 +24,19 @@ def import_comfyui(request: ImportRequest) -> Imported | None:
     conversion = convert(graph, request.file, partial=request.partial)
     converted = conversion.converted
     found_pictures(converted, request)
-    workflow = arrange(converted.steps, request.name, request.base, all=request.partial)
+    arranged = arrange(converted.steps, request.name, request.base, all=request.partial)
     notes = (*converted.notes, *missing_files(converted, request))
-    comments = {"": "\n\n".join(graph.notes)} if graph.notes else {}
-    return Imported(workflow=workflow, comments=comments, notes=notes, left_out=conversion.left_out)
+    text = "\n\n".join((*graph.notes, *_groups(graph, arranged.names)))
+    comments = {"": text} if text else {}
+    return Imported(workflow=arranged.workflow, comments=comments, notes=notes, left_out=conversion.left_out)
+
+
+def _groups(graph: ComfyGraph, names: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """A text about the groups of a graph: the names of the nodes in each."""
+    nodes = ((group.title, [name for id in group.nodes for name in names.get(id, ())]) for group in graph.groups)
+    lines = [f"- {title}: {', '.join(found)}" for title, found in nodes if found]
+    if lines:
+        yield "\n".join(["Groups:", *lines])
 
 
 def read_graph(request: ImportRequest) -> ComfyGraph | None:

@@ -9,7 +9,7 @@ import yaml
 
 from nodegraph import Workflow
 from nodegraph.errors import WorkflowError
-from tests.support.comfy_graphs import BY_HAND, as_editor, changed, editor_node, node, picture, txt2img, with_subgraph
+from tests.support.comfy_graphs import BY_HAND, as_editor, changed, editor_node, nested, node, picture, txt2img, with_subgraph
 
 
 def test_keys_are_those_of_a_workflow_written_by_hand(engine, keys):
@@ -18,8 +18,14 @@ def test_keys_are_those_of_a_workflow_written_by_hand(engine, keys):
 
 @pytest.mark.parametrize(
     "content",
-    [as_editor(txt2img()), as_editor(txt2img(), version=1, mapping=True), picture(prompt=json.dumps(txt2img())), with_subgraph()],
-    ids=["editor", "mappings", "picture", "subgraph"],
+    [
+        as_editor(txt2img()),
+        as_editor(txt2img(), version=1, mapping=True),
+        picture(prompt=json.dumps(txt2img())),
+        with_subgraph(),
+        nested(),
+    ],
+    ids=["editor", "mappings", "picture", "subgraph", "nested"],
 )
 def test_each_form_gives_the_same_keys(keys, content):
     assert keys(content) == keys(txt2img())
@@ -73,6 +79,27 @@ def test_subgraph_becomes_a_workflow_inside(imported, engine):
     assert workflow.nodes["my_sampling"].type == "#my_sampling"
     assert {"steps", "seed", "cfg"} <= {*inner.params}
     engine.check(workflow)
+
+
+def test_subgraphs_inside_each_other_become_such_workflows(imported, engine):
+    workflow = imported(nested()).workflow
+    assert workflow.nodes["outer"].type == "#outer"
+    assert workflow.workflows["outer"].nodes["sampling"].type == "#sampling"
+    assert "sampled" in workflow.workflows["sampling"].nodes
+    engine.check(workflow)
+
+
+def test_groups_become_comments_about_their_nodes(imported):
+    graph = with_subgraph("My sampling")
+    for part in (*graph["nodes"], *graph["definitions"]["subgraphs"][0]["nodes"]):
+        part |= {"pos": [part["id"] * 100, 0], "size": [10, 10]}
+    graph["groups"] = [{"title": "Model and prompts", "bounding": [390, -10, 350, 50]}]
+    graph["definitions"]["subgraphs"][0]["groups"] = [{"title": "Steps", "bounding": [290, -10, 50, 50]}]
+    assert imported(graph).comments[""].split("\n") == [
+        "Groups:",
+        "- Model and prompts: checkpoint, latent, positive, negative",
+        "- Steps: my_sampling/denoiser, my_sampling/noise, my_sampling/sampled",
+    ]
 
 
 def test_only_what_the_outputs_need_is_imported(imported):

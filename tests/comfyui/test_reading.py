@@ -12,7 +12,7 @@ from nodegraph_comfyui.reading.editor import read_editor
 from nodegraph_comfyui.reading.file import find_graph
 from nodegraph_comfyui.reading.flatten import flatten
 from nodegraph_comfyui.reading.graph import Muted, Shared, Wire
-from tests.support.comfy_graphs import as_editor, editor_node, picture, txt2img, with_subgraph
+from tests.support.comfy_graphs import as_editor, editor_node, nested, node, picture, txt2img, with_subgraph
 
 
 def read(content):
@@ -123,14 +123,56 @@ def test_primitive_gives_its_value_to_a_converted_input():
     assert read(graph).nodes["3"].inputs["steps"] == Shared(7, "60", "Steps")
 
 
-def test_notes_are_kept_and_groups_ignored():
+def test_value_of_a_converted_input_is_that_of_its_link():
+    graph = as_editor(txt2img() | {"60": node("PrimitiveInt", value=7)})
+    graph["links"].append([91, 60, 0, 3, 4, "INT"])
+    editor_node(graph, 3)["inputs"].append({"name": "steps", "type": "INT", "link": 91, "widget": {"name": "steps"}})
+    assert read(graph).nodes["3"].inputs["steps"] == Wire("60", 0)
+    editor_node(graph, 3)["inputs"][-1]["link"] = None  # newer editors write such slots for all values
+    assert read(graph).nodes["3"].inputs["steps"] == 2
+
+
+def test_notes_are_read():
     graph = as_editor(txt2img())
-    graph["groups"] = [{"title": "all", "bounding": [0, 0, 1, 1]}]
     graph["nodes"].append({"id": 70, "type": "Note", "title": "Hint", "mode": 0, "widgets_values": ["Use few steps."]})
     graph["nodes"].append({"id": 71, "type": "MarkdownNote", "mode": 0, "widgets_values": ["# More"]})
     found = read(graph)
     assert found.notes == ("Hint\nUse few steps.", "# More")
     assert inputs_of(found) == inputs_of(read(txt2img()))
+
+
+@pytest.mark.parametrize("mapping", [False, True])
+def test_node_is_in_the_smallest_group_around_its_centre(mapping):
+    graph = as_editor(txt2img())
+    for part, (left, top) in zip(
+        graph["nodes"], [(0, 0), (0, 200), (300, 0), (300, 200), (600, 0), (900, 0), (1200, 0)], strict=True
+    ):
+        part |= {"pos": {"0": left, "1": top} if mapping else [left, top], "size": {"0": 100, "1": 50} if mapping else [100, 50]}
+    first, second, third, *_ = (str(part["id"]) for part in graph["nodes"])
+    graph["groups"] = [
+        {"title": "all \n of it", "bounding": [-10, -10, 450, 500]},
+        {"title": "loading", "bounding": [-10, -10, 70, 100]},
+        {"title": "Group", "bounding": [-10, -10, 9000, 9000]},
+        {"title": "empty", "bounding": [5000, 0, 10, 10]},
+        {"title": "broken", "bounding": ["x", None, 1, 2]},
+        "nonsense",
+    ]
+    groups = {group.title: group.nodes for group in read(graph).groups}
+    assert groups["loading"] == (first,)
+    assert set(groups["all of it"]) == {second, third, str(graph["nodes"][3]["id"])}
+    assert [*groups] == ["all of it", "loading"]
+
+
+def test_reroutes_of_the_editor_are_only_drawn():
+    """Schema 0.4 holds them in `extra`, schema 1 beside the links, whose `parentId` they are."""
+    old, new = as_editor(txt2img()), as_editor(txt2img(), version=1)
+    points = [{"id": 1, "pos": [3, 4], "linkIds": [2]}, {"id": 2, "parentId": 1, "pos": [5, 6], "linkIds": [2]}]
+    old["extra"] = {"reroutes": points, "linkExtensions": [{"id": 2, "parentId": 2}]}
+    new["reroutes"] = points
+    new["links"][1]["parentId"] = 2
+    new["floatingLinks"] = [{"id": 1, "origin_id": -1, "origin_slot": -1, "target_id": 3, "target_slot": 0, "type": "MODEL"}]
+    for graph in (old, new):
+        assert inputs_of(read(graph)) == inputs_of(read(txt2img()))
 
 
 def test_subgraphs_are_written_out():
@@ -141,6 +183,23 @@ def test_subgraphs_are_written_out():
     assert found.nodes["80:8"].inputs["samples"] == Wire("80:3", 0)
     assert found.nodes["80:3"].inputs["model"] == Wire("4", 0)
     assert found.nodes["80:3"].level == ("80",)
+
+
+def test_subgraph_inside_a_subgraph():
+    found = read(nested())
+    assert found.subgraphs == {("90",): "Outer", ("90", "80"): "Sampling"}
+    assert set(found.nodes) == {"4", "5", "6", "7", "9", "90:80:3", "90:80:8"}
+    assert found.nodes["9"].inputs["images"] == Wire("90:80:8", 0)
+    assert found.nodes["90:80:3"].inputs["model"] == Wire("4", 0)
+    assert found.nodes["90:80:3"].level == ("90", "80")
+
+
+def test_muted_subgraph_is_known_to_its_users():
+    graph = with_subgraph()
+    editor_node(graph, 80)["mode"] = 2
+    found = read(graph)
+    assert not any(":" in id for id in found.nodes)
+    assert found.nodes["9"].inputs["images"] == Muted("80")
 
 
 def test_user_of_a_subgraph_sets_values_inside():

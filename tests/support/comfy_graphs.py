@@ -16,6 +16,7 @@ ORDER: dict[str, list[str]] = {
     "SaveImage": ["filename_prefix"],
     "LoraLoader": ["lora_name", "strength_model", "strength_clip"],
     "LoadImage": ["image", "*"],
+    "PrimitiveInt": ["value", "*"],
 }
 """The values of some classes in the order of the editor's lists; `*` is a value of the editor itself."""
 
@@ -28,6 +29,7 @@ OUTPUTS: dict[str, list[str]] = {
     "SaveImage": [],
     "LoraLoader": ["MODEL", "CLIP"],
     "LoadImage": ["IMAGE", "MASK"],
+    "PrimitiveInt": ["INT"],
 }
 
 Api = dict[str, dict[str, Any]]
@@ -143,7 +145,7 @@ def picture(**texts: str) -> bytes:
 
 
 def with_subgraph(name="Sampling"):
-    """The graph with its sampler and decoder in a subgraph, inside another one."""
+    """The graph with its sampler and decoder in a subgraph."""
     graph = as_editor(txt2img())
     inside = [node for node in graph["nodes"] if node["id"] in (3, 8)]
     outside = [node for node in graph["nodes"] if node["id"] not in (3, 8)]
@@ -168,4 +170,22 @@ def with_subgraph(name="Sampling"):
     use = {"id": 80, "type": "uuid-1", "mode": 0, "inputs": inputs, "outputs": [{"name": "image", "type": "IMAGE"}]}
     graph["nodes"], graph["links"] = [*outside, use], outer_links
     graph["definitions"] = {"subgraphs": [{"id": "uuid-1", "name": name, "nodes": inside, "links": inner_links, **ends}]}
+    return graph
+
+
+def nested():
+    """The same with that subgraph inside another one, called Outer."""
+    graph = with_subgraph()
+    (inner,) = graph["definitions"]["subgraphs"]
+    use = editor_node(graph, 80)
+    names = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
+    slots = range(len(use["inputs"]))
+    links = [dict(zip(names, [300 + slot, -10, slot, 80, slot], strict=True)) for slot in slots]
+    links.append(dict(zip(names, [400, 80, 0, -20, 0], strict=True)))
+    inside = {**use, "inputs": [{**use["inputs"][slot], "link": 300 + slot} for slot in slots]}
+    ends = {"inputs": inner["inputs"], "outputs": inner["outputs"]}
+    graph["definitions"]["subgraphs"].append({"id": "uuid-2", "name": "Outer", "nodes": [inside], "links": links, **ends})
+    use |= {"id": 90, "type": "uuid-2"}
+    for link in graph["links"]:
+        link[1:4:2] = [90 if end == 80 else end for end in link[1:4:2]]
     return graph

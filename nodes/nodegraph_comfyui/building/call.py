@@ -169,7 +169,7 @@ class Call:
         present = {key: value for key, value in inputs.items() if value is not None}
         if len(self.converted.steps.steps) >= MOST_STEPS:
             raise RefusedError(f"the workflow would have more than {MOST_STEPS:,} nodes")
-        return self.converted.steps.add(Step(type, present, own, level=self.node.level, title=titled))
+        return self.converted.steps.add(Step(type, present, own, level=self.node.level, title=titled, origin=self.node.id))
 
     def output(self, name: str, ref: Ref, save: str | None) -> None:
         """Add an output of the workflow."""

@@ -40,7 +40,7 @@ class SamplingSeed:
 class Step:
     """A node to be: its type, inputs, the name that it should have, and the subgraphs that it is inside.
 
-    `title` is the name that the user gave the ComfyUI node, or "".
+    `origin` is the id of the ComfyUI node that it is made of, and `title` the name that the user gave that, or "".
     """
 
     type: str
@@ -49,6 +49,7 @@ class Step:
     _: KW_ONLY
     level: tuple[str, ...] = ()
     title: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Reads the editor's format into levels: the graph itself and its subgraphs, each with nodes and links as they are written.
 
-Versions 0.4 and 1 differ in the form of links: lists in the first, mappings in the second and in subgraphs.
+Versions 0.4 and 1 differ in the form of links: lists in the first, mappings in the second and in subgraphs. The editor's own
+reroutes (`reroutes` and `floatingLinks` in the second, in `extra` in the first) are points that a link is drawn through. A link
+names the nodes at its ends all the same, so they need not be read.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import Any, Final
 
 from nodegraph.plugin_api import Problem, WorkflowError
 from nodegraph_comfyui.reading.graph import MOST_NODES, problem, shortened, shown
+from nodegraph_comfyui.reading.groups import Group, centre_of, read_groups
 
 INPUTS, OUTPUTS = "-10", "-20"
 """The ids of the two ends of a subgraph."""
@@ -69,6 +72,7 @@ class Level:
     inputs: tuple[Slot, ...] = ()
     outputs: tuple[Slot, ...] = ()
     notes: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ class _Reader:
 
     def level(self, part: Mapping[str, Any], name: str) -> Level:
         nodes: dict[str, EditorNode] = {}
+        centres: dict[str, tuple[float, float]] = {}
         notes = []
         written = part.get("nodes")
         if isinstance(written, list) and len(written) > MOST_NODES:
@@ -114,11 +119,14 @@ class _Reader:
             if node.id in nodes:
                 self.wrong(f"two nodes have the id {shortened(node.id)}")
             nodes[node.id] = node
+            if (centre := centre_of(item)) is not None:
+                centres[node.id] = centre
             if node.kind in _NOTES:
                 notes.append(_note(node))
         links = dict(self._links(part.get("links")))
-        inputs, outputs = self._slots(part.get("inputs")), self._slots(part.get("outputs"))
-        return Level(name=name, nodes=nodes, links=links, inputs=inputs, outputs=outputs, notes=tuple(filter(None, notes)))
+        ends = {"inputs": self._slots(part.get("inputs")), "outputs": self._slots(part.get("outputs"))}
+        groups = read_groups(part.get("groups"), centres)
+        return Level(name=name, nodes=nodes, links=links, **ends, notes=tuple(filter(None, notes)), groups=groups)
 
     def mappings(self, part: Any, what: str) -> Iterator[Mapping[str, Any]]:
         if not isinstance(part, list):

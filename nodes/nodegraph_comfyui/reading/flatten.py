@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 from nodegraph.plugin_api import Problem, WorkflowError
 from nodegraph_comfyui.reading.editor import BYPASSED, INPUTS, MUTED, OUTPUTS, EditorGraph, EditorNode, Level, Slot
 from nodegraph_comfyui.reading.graph import MOST_NODES, ComfyGraph, ComfyNode, Muted, Shared, Widget, Wire, problem, shortened
+from nodegraph_comfyui.reading.groups import Group
 
 WidgetsOf: TypeAlias = Callable[[str], Sequence[Widget] | None]
 """The values of a class in the order of the editor's lists; None for a class that is not known."""
@@ -78,7 +79,12 @@ class _Flattener:
             raise WorkflowError(self._problems)
         names = {path: _name_of(place) for path, place in self._places.items() if path}
         notes = (self._graph.top.notes, *(level.notes for level in self._graph.subgraphs.values()))
-        return ComfyGraph(nodes=nodes, subgraphs=names, notes=tuple(note for part in notes for note in part))
+        groups = (
+            Group(group.title, tuple(map(place.id_of, group.nodes)))
+            for place in self._places.values()
+            for group in place.level.groups
+        )
+        return ComfyGraph(nodes=nodes, subgraphs=names, notes=tuple(note for part in notes for note in part), groups=tuple(groups))
 
     def _inside(self, place: _Place, node: EditorNode) -> _Place:
         path = (*place.path, node.id)

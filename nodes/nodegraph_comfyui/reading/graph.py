@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from nodegraph.plugin_api import Problem
+from nodegraph_comfyui.reading.groups import Group
 
 CODE: Final = "E122"
 MOST_NODES: Final = 10_000
@@ -59,11 +60,12 @@ class ComfyNode:
 
 @dataclass(frozen=True, kw_only=True)
 class ComfyGraph:
-    """A graph: nodes by id, the names of its subgraphs by their level, and the texts of its notes."""
+    """A graph: nodes by id, the names of its subgraphs by their level, the texts of its notes, and its groups."""
 
     nodes: Mapping[str, ComfyNode]
     subgraphs: Mapping[tuple[str, ...], str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
 
 
 @dataclass(frozen=True)
