@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -36,20 +37,24 @@ def padding(cells: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
     return cells[0] * factor - size[0], cells[1] * factor - size[1]
 
 
-def grow(mask: Tensor, radius: float) -> Tensor:
+Corners: TypeAlias = Literal["round", "square", "diamond"]
+
+
+def grow(mask: Tensor, radius: float, corners: Corners = "round") -> Tensor:
     """The mask widened by `radius` pixels, or narrowed if `radius` is negative: (B, H, W) -> (B, H, W)."""
-    return dilate(mask, radius) if radius > 0 else 1 - dilate(1 - mask, -radius)
+    return dilate(mask, radius, corners) if radius > 0 else 1 - dilate(1 - mask, -radius, corners)
 
 
-def dilate(mask: Tensor, radius: float) -> Tensor:
+def dilate(mask: Tensor, radius: float, corners: Corners = "round") -> Tensor:
     """Replace each value by the largest within `radius` pixels: (B, H, W) -> (B, H, W). Outside the mask there are no values.
 
-    A disc is a stack of rows that get wider towards its middle, so each row's maximum is computed from that of the row before.
+    With `corners`, those within a square or a diamond around it. Each of these shapes is a stack of rows that get wider towards its
+    middle, so each row's maximum is computed from that of the row before.
     """
     height = mask.shape[-2]
     dilated, row, reach = mask, mask, 0
     for dy in range(int(radius), -1, -1):
-        half = int(math.sqrt(radius**2 - dy**2))
+        half = int({"round": math.sqrt(radius**2 - dy**2), "square": radius, "diamond": radius - dy}[corners])
         if half > reach:
             row = F.max_pool1d(row, 2 * (half - reach) + 1, stride=1, padding=half - reach)
             reach = half

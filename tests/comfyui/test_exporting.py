@@ -46,10 +46,18 @@ def with_picture(latent, **more):
     return graph | {"20": node("LoadImage", image="start.png"), "21": latent, **more}
 
 
+def masked(**more):
+    """Image to image of what the mask 23 leaves free."""
+    encoded = node("VAEEncode", pixels=["20", 0], vae=["4", 2])
+    return with_picture(node("SetLatentNoiseMask", samples=["22", 0], mask=["23", 0]), **{"22": encoded, **more})
+
+
+CUSTOM = {"noise_seed": 8, "cfg": 3.0, "add_noise": True, "model": ["4", 0], "positive": ["6", 0], "negative": ["7", 0]}
+
+
 def basic_custom(kind, **values):
     graph = txt2img()
-    fields = {"noise_seed": 8, "cfg": 3.0, "add_noise": True, "model": ["4", 0], "positive": ["6", 0], "negative": ["7", 0]}
-    graph["3"] = node("SamplerCustom", **fields, sampler=["40", 0], sigmas=["41", 0], latent_image=["5", 0])
+    graph["3"] = node("SamplerCustom", **CUSTOM, sampler=["40", 0], sigmas=["41", 0], latent_image=["5", 0])
     return graph | {"40": node("KSamplerSelect", sampler_name="euler_ancestral"), "41": node(kind, **values, model=["4", 0])}
 
 
@@ -89,15 +97,83 @@ GRAPHS = {
     "guidance": changed(txt2img(), "3", model=["30", 0]) | {"30": node("RescaleCFG", model=["4", 0], multiplier=0.4)},
     "custom": basic_custom("BasicScheduler", scheduler="karras", steps=3, denoise=1.0),
     "turbo": basic_custom("SDTurboScheduler", steps=1, denoise=1.0),
+    "options": basic_custom("BasicScheduler", scheduler="normal", steps=3, denoise=1.0)
+    | {"40": node("SamplerDPMPP_2M_SDE", solver_type="heun", eta=0.5, s_noise=1.0, noise_device="cpu")},
+    "solver": basic_custom("BasicScheduler", scheduler="normal", steps=3, denoise=1.0)
+    | {"40": node("SamplerER_SDE", solver_type="Reverse-time SDE", max_stage=2, eta=1.0, s_noise=1.0)},
+    "two parts of levels": basic_custom("BasicScheduler", scheduler="normal", steps=4, denoise=1.0)
+    | {
+        "42": node("SplitSigmasDenoise", sigmas=["41", 0], denoise=0.5),
+        "3": node("SamplerCustom", **CUSTOM, sampler=["40", 0], sigmas=["42", 1], latent_image=["5", 0]),
+    },
+    "changed mask": masked(
+        **{
+            "24": node("LoadImageMask", image="start.png", channel="alpha"),
+            "25": node("InvertMask", mask=["24", 0]),
+            "26": node("ThresholdMask", mask=["25", 0], value=0.5),
+            "23": node("GrowMask", mask=["26", 0], expand=-3, tapered_corners=False),
+        }
+    ),
+    "inverted after growing": masked(
+        **{"24": node("GrowMask", mask=["20", 1], expand=3, tapered_corners=True), "23": node("InvertMask", mask=["24", 0])}
+    ),
+    "mask of a latent that was resized": with_picture(
+        node("LatentUpscaleBy", samples=["22", 0], upscale_method="area", scale_by=1.5),
+        **{"22": node("VAEEncodeForInpaint", pixels=["20", 0], vae=["4", 2], mask=["20", 1], grow_mask_by=4)},
+    ),
+    "composite": changed(txt2img(), "9", images=["25", 0])
+    | {
+        "20": node("LoadImage", image="start.png"),
+        "25": node("ImageCompositeMasked", destination=["20", 0], source=["8", 0], mask=["20", 1], x=0, y=0, resize_source=False),
+    },
+    "latents": changed(txt2img(), "3", latent_image=["23", 0])
+    | {
+        "22": node("LatentComposite", samples_to=["5", 0], samples_from=["5", 0], x=8, y=16, feather=8),
+        "23": node("LatentBatch", samples1=["22", 0], samples2=["5", 0]),
+    },
+}
+GRAPHS["perp-neg"] = basic_custom("BasicScheduler", scheduler="normal", steps=3, denoise=1.0) | {
+    "42": node("PerpNegGuider", model=["4", 0], positive=["6", 0], negative=["7", 0], empty_conditioning=["7", 0], cfg=3.0),
+    "43": node("RandomNoise", noise_seed=8),
+    "3": node(
+        "SamplerCustomAdvanced", noise=["43", 0], guider=["42", 0], sampler=["40", 0], sigmas=["41", 0], latent_image=["5", 0]
+    ),
 }
 
 
 @pytest.mark.parametrize("form", ["api", "editor"])
 @pytest.mark.parametrize("name", GRAPHS)
 def test_export_and_import_give_the_same_keys(engine, imported, keys, name, form):
-    found = exported(engine, imported(GRAPHS[name]).workflow, form)
-    assert found.notes == ()
+    first = imported(GRAPHS[name])
+    found = exported(engine, first.workflow, form)
+    assert (first.notes, found.notes) == ((), ())
     assert keys(json.loads(found.text)) == keys(GRAPHS[name])
+
+
+def test_levels_become_numbers_of_a_node_for_them(engine, imported, keys):
+    graph = basic_custom("ManualSigmas", sigmas="10, 0.00001,0")
+    assert imported(graph).workflow.nodes["levels"].inputs["levels"] == [10, 1e-5, 0]
+    found = exported(engine, imported(graph).workflow)
+    assert "10.0, 0.00001, 0.0" in found.text
+    assert "needs a ComfyUI that has the node ManualSigmas" in " ".join(found.notes)
+    assert keys(json.loads(found.text)) == keys(graph)
+
+
+def test_latents_are_saved(engine, imported):
+    graph = txt2img() | {"9": node("SaveLatent", samples=["3", 0])}
+    workflow = imported(graph).workflow
+    assert [output.save for output in workflow.outputs.values()] == ["latents/ComfyUI.safetensors"]
+    found = exported(engine, workflow)
+    nodes = json.loads(found.text)
+    (saved,) = (part["inputs"] for part in nodes.values() if part["class_type"] == "SaveLatent")
+    assert saved["filename_prefix"] == "latents/ComfyUI"
+    assert nodes[saved["samples"][0]]["class_type"] == "KSampler"
+    assert "VAEDecode" not in {part["class_type"] for part in nodes.values()}
+
+
+def test_only_what_the_outputs_need_is_written(engine):
+    text = BY_HAND.replace("outputs:", "  sheet: {use: Grid, images: [$image]}\noutputs:")
+    assert len(json.loads(exported(engine, Workflow.parse(text)).text)) == 7
 
 
 def test_editor_places_nodes_beside_each_other(engine, imported):
@@ -122,8 +198,10 @@ def test_what_comfyui_cannot_express_is_named(engine):
     assert "node 'sheet': ComfyUI has no counterpart of Grid" in str(caught.value)
     with pytest.raises(WorkflowError, match="'syntax' is 'a1111'"):
         exported(engine, Workflow.parse(BY_HAND.replace("text: a red house", "text: a red house, syntax: a1111")))
-    with pytest.raises(WorkflowError, match="output 'image' is a latent"):
-        exported(engine, Workflow.parse(BY_HAND.replace("{from: $image, save: x.png}", "{from: $sampled, save: x.safetensors}")))
+    with pytest.raises(WorkflowError, match="output 'image' is an output of TextEncode"):
+        exported(engine, Workflow.parse(BY_HAND.replace("{from: $image, save: x.png}", "{from: $positive}")))
+    with pytest.raises(WorkflowError, match="no native size of a model: give 'width' and 'height'"):
+        exported(engine, Workflow.parse(BY_HAND.replace(", width: 64, height: 64", "")))
     with pytest.raises(WorkflowError, match="no form 'xml'"):
         exported(engine, Workflow.parse(BY_HAND), "xml")
 

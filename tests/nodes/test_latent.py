@@ -132,3 +132,9 @@ def test_no_noise_is_zeros_and_keeps_the_seed():
 
 def test_largest_seed_is_valid():
     assert noise(latent(batch=2), seed=2**64 - 1).values.isfinite().all()
+
+
+def test_empty_latent_like_another_one(model):
+    like = Latent(torch.rand(2, 4, 3, 5), (20, 36))
+    found = empty_latent(model.vae, like=like)
+    assert (tuple(found.samples.shape), found.size, float(found.samples.abs().max())) == ((2, 4, 3, 5), (20, 36), 0)

@@ -160,3 +160,31 @@ def test_check_requires_exactly_one_source(plugins, literals, message):
     messages = list(check(**literals))
     assert len(messages) == (0 if message is None else 1)
     assert message is None or message in messages[0]
+
+
+def grown(mask, steps, neighbours):
+    """The mask after steps in which each pixel takes the largest value (or for negative steps the smallest) of its neighbours."""
+    choose = max if steps > 0 else min
+    rows = mask.tolist()
+    height, width = len(rows), len(rows[0])
+    for _ in range(abs(steps)):
+        rows = [
+            [
+                choose(rows[y + dy][x + dx] for dy, dx in neighbours if 0 <= y + dy < height and 0 <= x + dx < width)
+                for x in range(width)
+            ]
+            for y in range(height)
+        ]
+    return torch.tensor(rows)
+
+
+CROSS = [(0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)]
+SQUARE = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+
+
+@pytest.mark.parametrize("steps", [1, 3, -1, -2])
+@pytest.mark.parametrize(("corners", "neighbours"), [("diamond", CROSS), ("square", SQUARE)])
+def test_masks_grow_as_in_comfyui(steps, corners, neighbours):
+    values = random_mask().values
+    found = mask(mask=Mask(values), grow=steps, corners=corners).values[0]
+    assert torch.allclose(found, grown(values[0], steps, neighbours), atol=1e-6)

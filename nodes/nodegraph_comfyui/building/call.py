@@ -122,6 +122,10 @@ class Call:
         """The link to an input whose type is one link here, such as IMAGE."""
         return self.get(name, Value).link
 
+    def step(self, ref: Ref) -> Step:
+        """The step that a link comes from."""
+        return self.converted.steps.steps[ref.step]
+
     def has(self, name: str) -> bool:
         """Whether something is linked to an input."""
         return isinstance(self.node.inputs.get(name), Wire | Muted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from nodegraph_comfyui.building.steps import Ref
 
@@ -21,14 +21,15 @@ class Value:
 class Model:
     """A MODEL: the UNet, the VAE and the text encoders of its checkpoint, and what goes around its denoiser.
 
-    `guidance` are names and options of guidance, the innermost first. `loader` are the type and the inputs of the node that opened
-    it, as long as nothing has changed it.
+    `guidance` are names and options of guidance, the innermost first. `empty` is the prompt of PerpNeg and its scale. `loader` are
+    the type and the inputs of the node that opened it, as long as nothing has changed it.
     """
 
     unet: Ref
     vae: Ref | None = None
     encoder: Ref | None = None
     guidance: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
+    empty: tuple[Cond, Any] | None = None
     differential: bool = False
     loader: tuple[str, Mapping[str, Any]] | None = field(default=None, compare=False)
 
@@ -58,12 +59,12 @@ class Guide:
 class Cond:
     """A CONDITIONING: the prompt, and what it brings with it for the UNet.
 
-    `area` is the prompt before its area was set, and the inputs of that node.
+    `area` are the inputs of the node that set its area: None if none did, and "mixed" for joined prompts with different ones.
     """
 
     link: Ref
     guides: tuple[Guide, ...] = ()
-    area: tuple[Ref, Mapping[str, Any]] | None = field(default=None, compare=False)
+    area: Mapping[str, Any] | Literal["mixed"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +101,11 @@ class Guider:
 
 @dataclass(frozen=True, kw_only=True)
 class Levels:
-    """SIGMAS. `whole`: they end at 0."""
+    """SIGMAS. `whole`: they end at 0. `steps` is how many steps they make, if that is known."""
 
     link: Ref
     whole: bool = True
+    steps: int | None = None
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,10 @@ def _refiner(call: Call) -> Cond:
 
 
 def _combine(call: Call) -> Cond:
-    return _joined(call, "CombineConditioning", "combined", ("conditioning_1", "conditioning_2"))
+    names = ("conditioning_1", "conditioning_2")
+    areas = [call.get(name, Cond).area for name in names]
+    joined = _joined(call, "CombineConditioning", "combined", names)
+    return dataclasses.replace(joined, area=areas[0] if areas[0] == areas[1] else "mixed")
 
 
 def _concat(call: Call) -> Cond:
@@ -87,7 +90,7 @@ def _joined(call: Call, type: str, name: str, names: tuple[str, str], **inputs: 
             "UNet, and so to all prompts: apply them after this node in ComfyUI"
         )
     link = call.add(type, name, **{names[0]: first.link, names[1]: second.link}, **inputs)
-    return dataclasses.replace(first, link=link, area=None)
+    return dataclasses.replace(first, link=link)
 
 
 def _area(call: Call) -> Cond:
@@ -102,32 +105,32 @@ def _area_in_percent(call: Call) -> Cond:
 
 def _area_strength(call: Call) -> Cond:
     cond = call.get("conditioning", Cond)
+    if cond.area == "mixed":
+        raise RefusedError("its prompts have different areas: set the strength of each before they are combined in ComfyUI")
     whole = {"width": 1.0, "height": 1.0, "unit": "fraction"}
-    before, inputs = cond.area or (cond.link, whole)
-    return _with_area(call, dataclasses.replace(cond, link=before), {**inputs, "strength": call["strength"]})
+    return _with_area(call, cond, {**(cond.area or whole), "strength": call["strength"]})
 
 
 def _with_area(call: Call, cond: Cond, inputs: dict[str, Any]) -> Cond:
-    link = call.add("SetArea", "area", conditioning=cond.link, **inputs)
-    return dataclasses.replace(cond, link=link, area=(cond.link, inputs))
+    return dataclasses.replace(cond, link=call.add("SetArea", "area", conditioning=cond.link, **inputs), area=inputs)
 
 
 def _mask(call: Call) -> Cond:
     cond = call.get("conditioning", Cond)
     bounds = call.choice("set_cond_area", {"default": None, "mask bounds": True})
     inputs = {"mask": call.link("mask"), "strength": call["strength"], "mask_bounds": bounds}
-    return dataclasses.replace(cond, link=call.add("SetMask", "masked", conditioning=cond.link, **inputs), area=None)
+    return dataclasses.replace(cond, link=call.add("SetMask", "masked", conditioning=cond.link, **inputs))
 
 
 def _range(call: Call) -> Cond:
     cond = call.get("conditioning", Cond)
     link = call.add("SetRange", "range", conditioning=cond.link, start=call["start"], end=call["end"])
-    return dataclasses.replace(cond, link=link, area=None)
+    return dataclasses.replace(cond, link=link)
 
 
 def _zero(call: Call) -> Cond:
     cond = call.get("conditioning", Cond)
-    return dataclasses.replace(cond, link=call.add("ZeroOut", "zero", conditioning=cond.link), area=None)
+    return dataclasses.replace(cond, link=call.add("ZeroOut", "zero", conditioning=cond.link))
 
 
 CLASSES: Final = (

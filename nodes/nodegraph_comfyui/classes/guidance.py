@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, Final
 
 from nodegraph_comfyui.building.call import Call, RefusedError
-from nodegraph_comfyui.building.denoisers import denoiser, guided, name_prompts, prepared_unet
+from nodegraph_comfyui.building.denoisers import denoiser, guided, name_prompts, perp_neg, prepared_unet
 from nodegraph_comfyui.building.values import Cond, Guider, Model
 from nodegraph_comfyui.classes.node_class import NodeClass
 
@@ -39,15 +39,22 @@ def _perp_neg(call: Call) -> Guider:
     model = call.get("model", Model)
     names = {"positive": "positive", "negative": "negative", "empty": "empty_conditioning"}
     conds = {ours: call.get(name, Cond) for ours, name in names.items()}
-    name_prompts(call, conds)
-    unet = prepared_unet(call, model, *conds.values())
-    links = {name: cond.link for name, cond in conds.items()}
-    made = call.add("PerpNeg", "_denoiser", unet=unet, **links, cfg=call.setting("cfg"), neg_scale=call["neg_scale"])
-    return Guider(denoiser=guided(call, model, made), differential=model.differential)
+    made = perp_neg(call, model, conds, call.setting("cfg"), call["neg_scale"])
+    return Guider(denoiser=made, differential=model.differential)
+
+
+def _perp_neg_of_model(call: Call) -> Model:
+    model, scale = call.get("model", Model), call["neg_scale"]
+    remaining = tuple(guidance for guidance in model.guidance if guidance[0] != "rescale")  # ComfyUI has room for one of them
+    return dataclasses.replace(model, empty=(call.get("empty_conditioning", Cond), scale), guidance=remaining)
 
 
 def _rescale(call: Call) -> Model:
-    return _guided(call, "rescale", amount=call.literal("multiplier"))
+    """The model with a rescaled result of classifier-free guidance, to which other guidance is added, also that of nodes before."""
+    model = call.get("model", Model)
+    others = tuple(guidance for guidance in model.guidance if guidance[0] != "rescale")
+    amount = (("amount", call.literal("multiplier")),)
+    return dataclasses.replace(model, guidance=(("rescale", amount), *others), empty=None)
 
 
 def _perturbed(call: Call) -> Model:
@@ -115,6 +122,16 @@ CLASSES: Final = (
         differs="each picture of a batch is treated separately",
     ),
     NodeClass(
+        name="PerpNeg",
+        title="Perp-Neg (DEPRECATED by PerpNegGuider)",
+        inputs="model:MODEL empty_conditioning:CONDITIONING neg_scale:FLOAT=1.0",
+        outputs=("MODEL",),
+        convert=_perp_neg_of_model,
+        here=("PerpNeg",),
+        renamed="empty_conditioning: `empty`; `neg_scale`",
+        differs="takes the place of `UNetDenoise`",
+    ),
+    NodeClass(
         name="RescaleCFG",
         title="RescaleCFG",
         inputs="model:MODEL multiplier:FLOAT=0.7",
@@ -122,7 +139,7 @@ CLASSES: Final = (
         convert=_rescale,
         here=("Guidance",),
         renamed="`guidance: rescale`; multiplier: `options: {amount: 0.7}`",
-        differs="goes around a denoiser; the last node is outermost",
+        differs="goes around a denoiser, before other guidance",
     ),
     NodeClass(
         name="PerturbedAttentionGuidance",

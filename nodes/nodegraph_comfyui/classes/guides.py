@@ -49,6 +49,13 @@ def _inpaint(call: Call) -> tuple[Cond, Cond, Latents]:
     return *conds, Latents(link=latent, mask=mask if call.literal("noise_mask") else None)
 
 
+def _pix2pix(call: Call) -> tuple[Cond, Cond, Latents]:
+    vae = call.link("vae")
+    encoded = call.add("VAEEncode", "encoded", vae=vae, image=call.link("pixels"), fit="crop")
+    conds = _on_both(call, Guide(type="ApplyPix2Pix", name="_changed", inputs=(("latent", encoded),), spreads=False))
+    return *conds, Latents(link=call.add("EmptyLatent", "latent", vae=vae, like=encoded))
+
+
 def _box(call: Call) -> Cond:
     encoder = with_embeddings(call, call.get("clip", Clip), call.literal("text"))
     place = {name: call[name] for name in ("width", "height", "x", "y")}
@@ -69,7 +76,7 @@ def _picture_prompt(call: Call) -> Cond:
         return cond
     inputs = {"strength": call["strength"], "noise": call["noise_augmentation"], "seed": SamplingSeed()}
     link = call.add("ImageCondition", "_pictures", conditioning=cond.link, embedding=seen, **inputs)
-    return dataclasses.replace(cond, link=link, area=None)
+    return dataclasses.replace(cond, link=link)
 
 
 _APPLIED: Final = "changes the UNet and applies to both sides, as the advanced node does; it cannot apply to a single prompt"
@@ -107,6 +114,16 @@ CLASSES: Final = (
         here=("ApplyInpaint",),
         renamed="pixels: `image`; `mask`, `vae`",
         differs="changes the UNet, not the prompts; noise_mask: give the mask to `Sampler` as well",
+    ),
+    NodeClass(
+        name="InstructPixToPixConditioning",
+        title="InstructPixToPixConditioning",
+        inputs="positive:CONDITIONING negative:CONDITIONING vae:VAE pixels:IMAGE",
+        outputs=("CONDITIONING", "CONDITIONING", "LATENT"),
+        convert=_pix2pix,
+        here=("ApplyPix2Pix",),
+        renamed="pixels: `latent` of `VAEEncode`",
+        differs="changes the UNet, not the prompts; its latent is `EmptyLatent` with `like`",
     ),
     NodeClass(
         name="GLIGENTextBoxApply",

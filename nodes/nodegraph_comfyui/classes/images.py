@@ -57,6 +57,8 @@ def _resized(call: Call, **size: Any) -> Value:
 
 
 def _scale_to_megapixels(call: Call) -> Value:
+    if call.literal("resolution_steps") != 1:
+        raise RefusedError(f"'resolution_steps' is {call.literal('resolution_steps')}; here sides are not rounded to multiples")
     return _resized(call, megapixels=call["megapixels"])
 
 
@@ -64,6 +66,13 @@ def _pad(call: Call) -> tuple[Value, Value]:
     margins = {name: call[name] for name in ("left", "top", "right", "bottom")}
     padded = call.add("Pad", "padded", image=call.link("image"), **margins, feather=call["feathering"])
     return Value("IMAGE", Ref(padded.step, "image")), Value("MASK", Ref(padded.step, "mask"))
+
+
+def _composite(call: Call) -> Value:
+    if call.literal("x") or call.literal("y") or call.literal("resize_source"):
+        raise RefusedError("it places a picture with 'x', 'y' or 'resize_source'; here both pictures have the same size")
+    links = {"image": call.link("source"), "original": call.link("destination"), "mask": call.link("mask")}
+    return Value("IMAGE", call.add("Composite", "composite", **links))
 
 
 def _canny(call: Call) -> Value:
@@ -143,7 +152,7 @@ CLASSES: Final = (
     NodeClass(
         name="ImageScaleToTotalPixels",
         title="Scale Image to Total Pixels",
-        inputs="image:IMAGE upscale_method:COMBO=nearest-exact megapixels:FLOAT=1.0",
+        inputs="image:IMAGE upscale_method:COMBO=nearest-exact megapixels:FLOAT=1.0 resolution_steps:INT=1",
         outputs=("IMAGE",),
         convert=_scale_to_megapixels,
         here=("Resize",),
@@ -157,6 +166,16 @@ CLASSES: Final = (
         convert=_pad,
         here=("Pad",),
         renamed="`left`, `top`, `right`, `bottom`; feathering: `feather`",
+    ),
+    NodeClass(
+        name="ImageCompositeMasked",
+        title="ImageCompositeMasked",
+        inputs="destination:IMAGE source:IMAGE x:INT=0 y:INT=0 resize_source:BOOLEAN=false mask:MASK?",
+        outputs=("IMAGE",),
+        convert=_composite,
+        here=("Composite",),
+        renamed="destination: `original`; source: `image`; `mask`",
+        differs="both pictures have the same size, and there is a mask: with x or y, graphs are not imported",
     ),
     NodeClass(
         name="Canny",

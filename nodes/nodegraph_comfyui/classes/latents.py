@@ -8,6 +8,7 @@ from typing import Any, Final
 from nodegraph_comfyui.building.call import Call, RefusedError
 from nodegraph_comfyui.building.steps import Ref
 from nodegraph_comfyui.building.values import Latents, Value
+from nodegraph_comfyui.classes.images import save_name
 from nodegraph_comfyui.classes.node_class import NodeClass
 
 _METHODS: Final = {name: name for name in ("bilinear", "area", "bicubic", "bislerp")} | {"nearest-exact": "nearest"}
@@ -28,6 +29,20 @@ def _decode(call: Call) -> Value:
 
 def _encode(call: Call) -> Latents:
     return Latents(link=call.add("VAEEncode", "encoded", vae=call.link("vae"), image=call.link("pixels"), fit="crop"))
+
+
+def _decode_in_tiles(call: Call) -> Value:
+    call.note("the picture is decoded in one piece, not in tiles")
+    return _decode(call)
+
+
+def _encode_in_tiles(call: Call) -> Latents:
+    call.note("the picture is encoded in one piece, not in tiles")
+    return _encode(call)
+
+
+def _save(call: Call) -> None:
+    call.output("latent", call.get("samples", Latents).link, f"{save_name(call.literal('filename_prefix'))}.safetensors")
 
 
 def _encode_to_inpaint(call: Call) -> Latents:
@@ -99,6 +114,8 @@ def _same_noise(call: Call) -> Latents:
     return dataclasses.replace(latents, link=call.add("BatchNoise", "batch", latent=latents.link, noise=noise))
 
 
+_TILES: Final = "tile_size:INT=512 overlap:INT=64 temporal_size:INT=64 temporal_overlap:INT=8"
+
 CLASSES: Final = (
     NodeClass(
         name="EmptyLatentImage",
@@ -132,6 +149,35 @@ CLASSES: Final = (
         here=("VAEEncode",),
         renamed="pixels: `image`",
         differs="sides that are not multiples of 8 are padded; `fit: crop` crops them, as ComfyUI does",
+    ),
+    NodeClass(
+        name="VAEDecodeTiled",
+        title="VAE Decode (Tiled)",
+        inputs=f"samples:LATENT vae:VAE {_TILES}",
+        outputs=("IMAGE",),
+        convert=_decode_in_tiles,
+        here=("VAEDecode",),
+        renamed="samples: `latent`",
+        differs="decodes in one piece",
+    ),
+    NodeClass(
+        name="VAEEncodeTiled",
+        title="VAE Encode (Tiled)",
+        inputs=f"pixels:IMAGE vae:VAE {_TILES}",
+        outputs=("LATENT",),
+        convert=_encode_in_tiles,
+        here=("VAEEncode",),
+        renamed="pixels: `image`",
+        differs="encodes in one piece",
+    ),
+    NodeClass(
+        name="SaveLatent",
+        title="Save Latent",
+        inputs="samples:LATENT filename_prefix:STRING=latents/ComfyUI",
+        convert=_save,
+        renamed="`outputs:` of the workflow",
+        differs="as `.safetensors`, not ComfyUI's `.latent`",
+        is_end=True,
     ),
     NodeClass(
         name="VAEEncodeForInpaint",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from nodegraph_comfyui.building.call import Call
 from nodegraph_comfyui.building.values import Value
@@ -10,6 +10,8 @@ from nodegraph_comfyui.classes.images import picture_file
 from nodegraph_comfyui.classes.node_class import NodeClass
 
 _CHANNELS: Final = {name: name for name in ("alpha", "red", "green", "blue")}
+_ORDER: Final = ("invert", "threshold", "grow")
+"""The changes of a Mask, in the order in which it makes them."""
 
 
 def _load_mask(call: Call) -> Value:
@@ -23,11 +25,27 @@ def _to_mask(call: Call) -> Value:
 
 
 def _invert_mask(call: Call) -> Value:
-    return Value("MASK", call.add("Mask", "inverted", mask=call.link("mask"), invert=True))
+    return _changed(call, "inverted", invert=True)
 
 
 def _threshold(call: Call) -> Value:
-    return Value("MASK", call.add("Mask", "threshold", mask=call.link("mask"), threshold=call["value"]))
+    return _changed(call, "threshold", threshold=call["value"])
+
+
+def _grow(call: Call) -> Value:
+    if call.literal("expand") == 0:
+        return Value("MASK", call.link("mask"))
+    corners = "diamond" if call.literal("tapered_corners") else "square"
+    return _changed(call, "grown", grow=call["expand"], corners=corners)
+
+
+def _changed(call: Call, name: str, **change: Any) -> Value:
+    """The mask after a change: in the node that made it, if that changes it in the same order, or in a node of its own."""
+    link = call.link("mask")
+    made, (first, *_) = call.step(link), change
+    if made.type == "Mask" and not {*made.inputs} & {*_ORDER[_ORDER.index(first) :]}:
+        return Value("MASK", call.add("Mask", name, **made.inputs, **change))
+    return Value("MASK", call.add("Mask", name, mask=link, **change))
 
 
 CLASSES: Final = (
@@ -71,5 +89,15 @@ CLASSES: Final = (
         here=("Mask",),
         renamed="`mask`; value: `threshold`",
         differs="a value that is equal to the threshold becomes white, not black",
+    ),
+    NodeClass(
+        name="GrowMask",
+        title="Grow Mask",
+        inputs="mask:MASK expand:INT=0 tapered_corners:BOOLEAN=true",
+        outputs=("MASK",),
+        convert=_grow,
+        here=("Mask",),
+        renamed="`mask`; expand: `grow`; tapered_corners: `corners: diamond`, else `corners: square`",
+        differs="`corners: round`, the default here, is a disc",
     ),
 )

@@ -94,14 +94,6 @@ def _no_noise(call: Call) -> Start:
     return Start(seed=0, draw="none")
 
 
-def _method(call: Call) -> Method:
-    return Method(name=call["sampler_name"])
-
-
-def _euler_ancestral(call: Call) -> Method:
-    return Method(name="euler_ancestral", options=(("eta", call["eta"]), ("s_noise", call["s_noise"])))
-
-
 _DENOISED: Final = "of its two outputs, `denoised_output` is the same as `output`: with noise left in the latent it is refused"
 _SAMPLED: Final = ("Noise", "UNetDenoise", "Sampler")
 
@@ -158,25 +150,6 @@ CLASSES: Final = (
         here=("Sampler",),
         renamed="guider: `denoiser`; `noise`, `sigmas`",
         differs=_DENOISED,
-    ),
-    NodeClass(
-        name="KSamplerSelect",
-        title="KSamplerSelect",
-        inputs="sampler_name:COMBO=euler",
-        outputs=("SAMPLER",),
-        convert=_method,
-        here=("Sampler",),
-        renamed="sampler_name: `sampler`, with its `options`",
-        differs="the settings of `SamplerDPMPP_2M_SDE` and similar nodes are `options` of the sampler",
-    ),
-    NodeClass(
-        name="SamplerEulerAncestral",
-        title="SamplerEulerAncestral",
-        inputs="eta:FLOAT=1.0 s_noise:FLOAT=1.0",
-        outputs=("SAMPLER",),
-        convert=_euler_ancestral,
-        here=("Sampler",),
-        renamed="eta, s_noise: `options` of `euler_ancestral`",
     ),
     NodeClass(
         name="RandomNoise",

@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from nodegraph_comfyui.classes import conditioning, guidance, guides, images, latents, loaders, masks, primitives, sampling, sigmas
+from nodegraph_comfyui.classes import (
+    conditioning,
+    guidance,
+    guides,
+    images,
+    latents,
+    loaders,
+    masks,
+    primitives,
+    samplers,
+    sampling,
+    sigmas,
+)
 from nodegraph_comfyui.classes.node_class import NodeClass
 from nodegraph_comfyui.reading.graph import Widget
 
 TABLE: Final[Mapping[str, NodeClass]] = {
     found.name: found
-    for group in (loaders, conditioning, guides, latents, images, masks, sampling, guidance, sigmas, primitives)
+    for group in (loaders, conditioning, guides, latents, images, masks, sampling, samplers, guidance, sigmas, primitives)
     for found in group.CLASSES
 }
 

@@ -10,6 +10,8 @@ from nodegraph_comfyui.classes.table import TABLE
 
 _COLUMN, _GAP, _LINE, _WIDTH = 360, 40, 26, 300
 _TEXT_HEIGHT: Final = 120
+_WITH_BUTTON: Final = ("LoadImage", "LoadImageMask")
+"""Classes with a button that uploads a picture, which is a value behind all others."""
 
 
 def as_editor(nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -36,13 +38,15 @@ def _node(id: str, node: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any
     for name, input in known.known.items():
         value = node["inputs"].get(name, input.default)
         if input.is_value:
-            widgets += _values(value, input, is_picture=known.name in ("LoadImage", "LoadImageMask") and name == "image")
+            widgets += _values(value, input)
             continue
         link = None
         if isinstance(value, list):
             link = len(links) + 1
             links.append([link, int(value[0]), value[1], int(id), len(slots), input.kind])
         slots.append({"name": name, "type": input.kind, "link": link})
+    if known.name in _WITH_BUTTON:
+        widgets.append("image")
     lines = max(len(slots), len(known.outputs)) + len(widgets)
     texts = sum(isinstance(value, str) and len(value) > 40 for value in widgets)
     title = node["_meta"]["title"]
@@ -62,8 +66,6 @@ def _node(id: str, node: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any
     }
 
 
-def _values(value: Any, input: ClassInput, *, is_picture: bool) -> list[Any]:
-    """A value as it is in the editor's list: with what happens to a seed after a run, and with the button of a picture."""
-    if input.control:
-        return [value, "fixed"]
-    return [value, "image"] if is_picture else [value]
+def _values(value: Any, input: ClassInput) -> list[Any]:
+    """A value as it is in the editor's list: with what happens to a seed after a run."""
+    return [value, "fixed"] if input.control else [value]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from nodegraph.plugin_api import ParamRef
+from nodegraph.plugin_api import Link, ParamRef
 
 Slot = list[Any]
 """A link in API format: the id of a node and the number of its output."""
@@ -54,10 +54,28 @@ class Hidden:
 
 @dataclass(frozen=True, kw_only=True)
 class Latent:
-    """A latent, and the mask that it brings."""
+    """A latent, the mask that it brings, and the VAE and the picture that it was encoded from, unless it was changed."""
 
     slot: Slot
     mask: Any = None
+    source: tuple[Slot, Slot] | None = None
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """A latent of zeros with the size of one that was encoded from a VAE and a picture."""
+
+    source: tuple[Slot, Slot]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A prompt that is a node of its own only without the sizes that SDXL is conditioned on. `name` is that of our node."""
+
+    name: str
+    clip: Slot
+    text: Any
+    text_2: Any = None
 
 
 @dataclass(eq=False)
@@ -67,6 +85,8 @@ class Written:
     nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     seeds: dict[str, frozenset[Any]] = field(default_factory=dict)
     """The seeds that our nodes expect of the samplers that they feed."""
+    zeros: dict[str, Slot] = field(default_factory=dict)
+    """Latents of zeros that classes for pictures make, by what their pictures are."""
     values: dict[tuple[str, str | None], Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _known: dict[str, str] = field(default_factory=dict)
@@ -91,13 +111,13 @@ class Export:
     @property
     def seeds(self) -> frozenset[Any]:
         """The seeds that what is linked to this node expects of the samplers that it feeds."""
-        names = (part.node for value in self.inputs.values() for part in _listed(value) if hasattr(part, "node"))
-        return frozenset[Any]().union(*(self.written.seeds.get(name, ()) for name in names))
+        links = (link for value in self.inputs.values() for link in links_in(value))
+        return frozenset[Any]().union(*(self.written.seeds.get(link.node, ()) for link in links))
 
     def __getitem__(self, name: str) -> Any:
         """A value. Raises InexpressibleError if it is a link."""
         value = self.inputs.get(name)
-        if hasattr(value, "node") or isinstance(value, ParamRef):
+        if isinstance(value, Link | ParamRef):
             raise InexpressibleError(f"'{name}' comes from another node; expected a value")
         return value
 
@@ -114,9 +134,24 @@ class Export:
         found = self.linked(name)
         if isinstance(found, Latent):
             return found.slot
+        if isinstance(found, Text):
+            if found.text_2 is not None:
+                raise InexpressibleError(f"node '{found.name}' has two texts; ComfyUI takes them with sizes: add SizeCondition")
+            return [self.written.add("CLIPTextEncode", found.name, text=found.text, clip=found.clip), 0]
         if not isinstance(found, list):
             raise InexpressibleError(f"'{name}' is something that ComfyUI only has inside its nodes")
         return found
+
+    def latent(self, name: str = "latent") -> Latent:
+        """A latent."""
+        found = self.linked(name)
+        if not isinstance(found, Latent):
+            raise InexpressibleError(f"'{name}' is a latent that ComfyUI only has for its sampler")
+        return found
+
+    def give_latent(self, kind: str, like: Latent, **inputs: Any) -> None:
+        """Add a node, and say that our output is its latent, with the mask of another one."""
+        self.give(output=Latent(slot=[self.add(kind, **inputs), 0], mask=like.mask))
 
     def unet(self, name: str = "unet") -> UNet:
         """A UNet."""
@@ -143,21 +178,28 @@ class Export:
         self.written.notes.append(f"node '{self.name}': {message}")
 
 
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+def links_in(value: Any) -> list[Link]:
+    """The links in the value of an input."""
+    return [part for part in (value if isinstance(value, list) else [value]) if isinstance(part, Link)]
 
 
 Write: TypeAlias = Callable[[Export], None]
 """Writes one of our nodes."""
 
 
-def renamed(kind: str, links: Mapping[str, str], numbers: Mapping[str, str] | None = None, *, latent: bool = False) -> Write:
-    """How a node is written that is one node there, too: the names of its links and values here and there."""
+def renamed(kind: str, links: Mapping[str, str], numbers: Mapping[str, str] | None = None, *, latent: str = "") -> Write:
+    """How a node is written that is one node there, too: the names of its links and values here and there.
+
+    `latent` is the link whose mask the output has, if that is a latent.
+    """
 
     def write(node: Export) -> None:
         inputs = {there: node.slot(here) for here, there in links.items() if node.inputs.get(here) is not None}
-        slot = [node.add(kind, **inputs, **{there: node[here] for here, there in (numbers or {}).items()}), 0]
-        node.give(output=Latent(slot=slot) if latent else slot)
+        inputs |= {there: node[here] for here, there in (numbers or {}).items()}
+        if latent:
+            node.give_latent(kind, node.latent(latent), **inputs)
+        else:
+            node.give(output=[node.add(kind, **inputs), 0])
 
     return write
 

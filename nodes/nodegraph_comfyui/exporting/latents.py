@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from nodegraph_comfyui.exporting.graph import Export, Hidden, InexpressibleError, Latent, Write, method_name, renamed, sides
+from nodegraph_comfyui.exporting.graph import Export, Hidden, InexpressibleError, Latent, Write, Zeros, method_name, renamed, sides
 
 
 def _empty(node: Export) -> None:
+    if node.inputs.get("like") is not None:
+        source = node.latent("like").source
+        if source is None:
+            raise InexpressibleError("'like' is not a latent that VAEEncode made with 'fit: crop'")
+        node.give(output=Zeros(source))
+        return
     size = {"width": node["width"], "height": node["height"]}
-    if any(side is None or side % 8 for side in size.values()):
+    if None in size.values():
+        raise InexpressibleError("ComfyUI knows no native size of a model: give 'width' and 'height'")
+    if any(side % 8 for side in size.values()):
         raise InexpressibleError("'width' and 'height' must be multiples of 8 in ComfyUI")
     node.give(output=Latent(slot=[node.add("EmptyLatentImage", **size, batch_size=node["batch"]), 0]))
 
@@ -24,7 +32,9 @@ def _encode(node: Export) -> None:
         inputs = {"pixels": image.image, "vae": vae, "mask": image.mask, "grow_mask_by": image.grow}
         node.give(output=Latent(slot=[node.add("VAEEncodeForInpaint", **inputs), 0], mask=image))
     else:
-        node.give(output=Latent(slot=[node.add("VAEEncode", pixels=node.slot("image"), vae=vae), 0]))
+        pixels = node.slot("image")
+        source = (vae, pixels) if node["fit"] == "crop" else None
+        node.give(output=Latent(slot=[node.add("VAEEncode", pixels=pixels, vae=vae), 0], source=source))
 
 
 def _hide(node: Export) -> None:
@@ -37,28 +47,39 @@ def _decode(node: Export) -> None:
     node.give(output=[node.add("VAEDecode", samples=node.slot("latent"), vae=node.slot("vae")), 0])
 
 
-def _resize_latent(node: Export) -> None:
-    inputs = {"samples": node.slot("latent"), "upscale_method": method_name(node)}
+def _resize(node: Export) -> None:
+    latent = node.latent()
+    inputs = {"samples": latent.slot, "upscale_method": method_name(node)}
     if node["scale"] is not None:
-        id = node.add("LatentUpscaleBy", **inputs, scale_by=node["scale"])
+        node.give_latent("LatentUpscaleBy", latent, **inputs, scale_by=node["scale"])
     else:
-        id = node.add("LatentUpscale", **inputs, **sides(node))
-    node.give(output=Latent(slot=[id, 0]))
+        node.give_latent("LatentUpscale", latent, **inputs, **sides(node))
+
+
+def _composite(node: Export) -> None:
+    below, above = node.latent("original"), node.latent()
+    place = {name: node[name] for name in ("x", "y")}
+    if node.inputs.get("mask") is None:
+        inputs = {"samples_to": below.slot, "samples_from": above.slot, **place, "feather": node["feather"]}
+        node.give_latent("LatentComposite", below, **inputs)
+        return
+    node.require(feather=0)
+    inputs = {"destination": below.slot, "source": above.slot, **place, "resize_source": False, "mask": node.slot("mask")}
+    node.give_latent("LatentCompositeMasked", below, **inputs)
 
 
 def _join(node: Export) -> None:
     links = node.inputs["latents"]
     found = [node.written.values.get((link.node, link.port)) for link in links]
-    if len(links) != 2 or not all(isinstance(latent, Latent) for latent in found):
+    latents = [latent for latent in found if isinstance(latent, Latent)]
+    if len(links) != 2 or len(latents) != 2:
         raise InexpressibleError("'latents' must be two latents in ComfyUI")
-    first, second = (latent.slot for latent in found if isinstance(latent, Latent))
-    node.give(output=Latent(slot=[node.add("LatentBatch", samples1=first, samples2=second), 0]))
+    node.give_latent("LatentBatch", latents[0], samples1=latents[0].slot, samples2=latents[1].slot)
 
 
 def _noise_of_batch(node: Export) -> None:
-    behaviour = {"same": "fixed", "different": "random"}[node["noise"]]
-    id = node.add("LatentBatchSeedBehavior", samples=node.slot("latent"), seed_behavior=behaviour)
-    node.give(output=Latent(slot=[id, 0]))
+    latent, behaviour = node.latent(), {"same": "fixed", "different": "random"}[node["noise"]]
+    node.give_latent("LatentBatchSeedBehavior", latent, samples=latent.slot, seed_behavior=behaviour)
 
 
 LATENTS: Final[Mapping[str, Write]] = {
@@ -66,9 +87,10 @@ LATENTS: Final[Mapping[str, Write]] = {
     "VAEEncode": _encode,
     "VAEDecode": _decode,
     "HideMasked": _hide,
-    "ResizeLatent": _resize_latent,
-    "RepeatLatent": renamed("RepeatLatentBatch", {"latent": "samples"}, {"times": "amount"}, latent=True),
-    "FromBatch": renamed("LatentFromBatch", {"latent": "samples"}, {"index": "batch_index", "count": "length"}, latent=True),
+    "ResizeLatent": _resize,
+    "CompositeLatent": _composite,
+    "RepeatLatent": renamed("RepeatLatentBatch", {"latent": "samples"}, {"times": "amount"}, latent="latent"),
+    "FromBatch": renamed("LatentFromBatch", {"latent": "samples"}, {"index": "batch_index", "count": "length"}, latent="latent"),
     "JoinLatents": _join,
     "BatchNoise": _noise_of_batch,
 }

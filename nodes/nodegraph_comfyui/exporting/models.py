@@ -84,6 +84,13 @@ def _apply_inpaint(node: Export) -> None:
     node.give(output=with_guide(node.unet(), "InpaintModelConditioning", picture | {"noise_mask": False}))
 
 
+def _apply_pix2pix(node: Export) -> None:
+    source = node.latent().source
+    if source is None:
+        raise InexpressibleError("'latent' is not one that VAEEncode made with 'fit: crop'")
+    node.give(output=with_guide(node.unet(), "InstructPixToPixConditioning", {"vae": source[0], "pixels": source[1]}))
+
+
 def _apply_gligen(node: Export) -> None:
     node.require(unit="pixels")
     place = {name: int(node[name]) for name in ("width", "height", "x", "y")}
@@ -113,5 +120,6 @@ MODELS: Final[Mapping[str, Write]] = {
     "LoadUpscaler": _file_of("UpscaleModelLoader", "model_name"),
     "ApplyControlNet": _apply_control_net,
     "ApplyInpaint": _apply_inpaint,
+    "ApplyPix2Pix": _apply_pix2pix,
     "ApplyGligen": _apply_gligen,
 }

@@ -29,7 +29,7 @@ def _load_image(node: Export) -> None:
 
 
 def _mask(node: Export) -> None:
-    node.require(grow=0, blur=0)
+    node.require(blur=0)
     if node.inputs.get("path") is not None:
         channel = node["channel"]
         if channel == "luminance":
@@ -45,6 +45,10 @@ def _mask(node: Export) -> None:
         found = [node.add("InvertMask", mask=found), 0]
     if node["threshold"] is not None:
         found = [node.add("ThresholdMask", mask=found, value=node["threshold"]), 0]
+    if node["grow"]:
+        if node["corners"] == "round" or node["grow"] % 1:
+            raise InexpressibleError("ComfyUI grows masks by whole pixels, with square or diamond 'corners'")
+        found = [node.add("GrowMask", mask=found, expand=int(node["grow"]), tapered_corners=node["corners"] == "diamond"), 0]
     node.give(output=found)
 
 
@@ -52,6 +56,11 @@ def _pad(node: Export) -> None:
     margins = {name: node[name] for name in ("left", "top", "right", "bottom")}
     id = node.add("ImagePadForOutpaint", image=node.slot("image"), **margins, feathering=node["feather"])
     node.give(image=[id, 0], mask=[id, 1])
+
+
+def _composite(node: Export) -> None:
+    links = {"destination": node.slot("original"), "source": node.slot("image"), "mask": node.slot("mask")}
+    node.give(output=[node.add("ImageCompositeMasked", **links, x=0, y=0, resize_source=False), 0])
 
 
 def _upscale(node: Export) -> None:
@@ -65,6 +74,7 @@ PICTURES: Final[Mapping[str, Write]] = {
     "Mask": _mask,
     "Pad": _pad,
     "Resize": _resize,
+    "Composite": _composite,
     "Upscale": _upscale,
     "Canny": renamed("Canny", {"image": "image"}, {"low": "low_threshold", "high": "high_threshold"}),
     "RepeatImage": renamed("RepeatImageBatch", {"image": "image"}, {"times": "amount"}),

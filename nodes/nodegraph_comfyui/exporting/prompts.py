@@ -5,15 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from nodegraph_comfyui.exporting.graph import Export, Write, renamed
+from nodegraph_comfyui.exporting.graph import Export, InexpressibleError, Text, Write, renamed
 
 
 def _text(node: Export) -> None:
-    node.require(syntax="comfyui", text_2=None)
+    node.require(syntax="comfyui")
     clip = node.slot("text_encoder")
     if node["clip_skip"] is not None:
         clip = [node.add("CLIPSetLastLayer", f"{node.name} layer", clip=clip, stop_at_clip_layer=-node["clip_skip"]), 0]
-    node.give(output=[node.add("CLIPTextEncode", text=node["text"], clip=clip), 0])
+    node.give(output=Text(name=node.name, clip=clip, text=node["text"], text_2=node["text_2"]))
+
+
+def _sizes(node: Export) -> None:
+    prompt = node.linked("conditioning")
+    if not isinstance(prompt, Text):
+        raise InexpressibleError("ComfyUI takes sizes only with the texts: put it right behind TextEncode")
+    sizes = {there: node[here] for here, there in _SIZES.items()}
+    if node["aesthetic"] is not None:
+        node.require(crop_x=0, crop_y=0, target_width=None, target_height=None)
+        if prompt.text_2 is not None:
+            raise InexpressibleError("ComfyUI's node for SDXL's refiner has one text")
+        inputs = {"ascore": node["aesthetic"], "text": prompt.text} | {name: sizes[name] for name in ("width", "height")}
+    else:
+        inputs = {**sizes, "text_l": prompt.text, "text_g": prompt.text if prompt.text_2 is None else prompt.text_2}
+    if missing := [name for name in inputs if inputs[name] is None]:
+        raise InexpressibleError(f"ComfyUI has no default of {' and '.join(missing)}: give numbers")
+    kind = "CLIPTextEncodeSDXLRefiner" if "ascore" in inputs else "CLIPTextEncodeSDXL"
+    node.give(output=[node.add(kind, clip=prompt.clip, **inputs), 0])
 
 
 def _area(node: Export) -> None:
@@ -40,11 +58,15 @@ def _pictures(node: Export) -> None:
     node.written.seeds[node.name] = node.seeds | {node["seed"]}
 
 
+_SIZES: Final = {"width": "width", "height": "height", "crop_x": "crop_w", "crop_y": "crop_h"} | {
+    name: name for name in ("target_width", "target_height")
+}
 _PAIR: Final = {name: name for name in ("conditioning_1", "conditioning_2", "conditioning_to", "conditioning_from")}
 _CONDITIONING: Final = {"conditioning": "conditioning"}
 
 PROMPTS: Final[Mapping[str, Write]] = {
     "TextEncode": _text,
+    "SizeCondition": _sizes,
     "CombineConditioning": renamed("ConditioningCombine", _PAIR),
     "ConcatConditioning": renamed("ConditioningConcat", _PAIR),
     "AverageConditioning": renamed("ConditioningAverage", _PAIR, {"conditioning_to_strength": "conditioning_to_strength"}),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final
 
+from nodegraph_comfyui.classes.samplers import CHOOSERS
 from nodegraph_comfyui.exporting.graph import (
     Export,
     Hidden,
@@ -15,6 +17,7 @@ from nodegraph_comfyui.exporting.graph import (
     Slot,
     UNet,
     Write,
+    Zeros,
     with_model,
 )
 
@@ -24,7 +27,9 @@ _GUIDANCE: Final = {
     "self_attention": ("SelfAttentionGuidance", {"scale": ("scale", 0.5), "blur_sigma": ("blur_sigma", 2.0)}),
 }
 
-_TITLES: Final = {"ControlNetApplyAdvanced": "control", "InpaintModelConditioning": "picture"}
+_TITLES: Final = {"ControlNetApplyAdvanced": "control", "InpaintModelConditioning": "picture"} | {
+    "InstructPixToPixConditioning": "picture"
+}
 
 
 def _noise(node: Export) -> None:
@@ -94,8 +99,13 @@ def _sampler(node: Export) -> None:
 def _masked(node: Export) -> Slot:
     """The latent, with the mask of the sampler."""
     latent = node.linked("latent")
+    if isinstance(latent, Zeros):
+        slot = node.written.zeros.get(repr(latent.source))
+        latent = None if slot is None else Latent(slot=slot)
     if not isinstance(latent, Latent):
-        raise InexpressibleError("'latent' is not written")
+        raise InexpressibleError(
+            "'latent' has the size of another one; ComfyUI has that for ApplyPix2Pix with the same latent only"
+        )
     if node.inputs.get("mask") is None:
         if latent.mask is not None:
             raise InexpressibleError("its latent brings a mask in ComfyUI, which it does not use here")
@@ -110,7 +120,7 @@ def _masked(node: Export) -> Slot:
 
 def _ksampler(node: Export, noise: Noised, *, latent: Slot, **inputs: Any) -> str:
     if node["options"] or node["schedule_options"]:
-        raise InexpressibleError("'options' and 'schedule_options' do not exist for ComfyUI's KSampler")
+        raise InexpressibleError("'options' and 'schedule_options' do not exist for ComfyUI's KSampler: give 'sigmas'")
     common = {"steps": node["steps"], "sampler_name": node["sampler"], "scheduler": node["schedule"], "latent_image": latent}
     if not node["start_step"] and node["end_step"] is None and noise.draw != "none":
         return node.add("KSampler", seed=noise.seed, denoise=node["strength"], **common, **inputs)
@@ -129,12 +139,10 @@ def _ksampler(node: Export, noise: Noised, *, latent: Slot, **inputs: Any) -> st
 
 
 def _custom(node: Export, noise: Noised, made: Prompted, *, latent: Slot, model: Slot) -> str:
-    if node["options"]:
-        raise InexpressibleError("'options' of a sampler are not written")
     if node.inputs.get("sigmas") is None:
         raise InexpressibleError(f"{made.guider} needs 'sigmas' in ComfyUI: add a Schedule")
     links = {
-        "sampler": [node.add("KSamplerSelect", f"{node.name} method", sampler_name=node["sampler"]), 0],
+        "sampler": [_method(node), 0],
         "sigmas": node.slot("sigmas"),
         "latent_image": latent,
     }
@@ -146,6 +154,20 @@ def _custom(node: Export, noise: Noised, made: Prompted, *, latent: Slot, model:
     )
     guider = node.add(made.guider, f"{node.name} guider", model=model, **made.prompts, **made.numbers)
     return node.add("SamplerCustomAdvanced", noise=[start, 0], guider=[guider, 0], **links)
+
+
+def _method(node: Export) -> str:
+    """The node that chooses the sampler."""
+    name, options = node["sampler"], node["options"]
+    if not options:
+        return node.add("KSamplerSelect", f"{node.name} method", sampler_name=name)
+    chooser = next((found for found in CHOOSERS if found.sampler == name.removesuffix("_gpu")), None)
+    inputs = None if chooser is None else chooser.inputs_of(options)
+    if chooser is None or inputs is None:
+        raise InexpressibleError(f"ComfyUI has no node for these 'options' of {name}")
+    if "noise_device" in chooser.node.known:
+        inputs["noise_device"] = "gpu" if name.endswith("_gpu") else "cpu"
+    return node.add(chooser.name, f"{node.name} method", **inputs)
 
 
 def _with_guides(node: Export, made: Prompted) -> Prompted:
@@ -161,6 +183,8 @@ def _with_guides(node: Export, made: Prompted) -> Prompted:
         else:
             id = node.add(kind, f"{node.name} {_TITLES[kind]}", positive=positive, negative=negative, **inputs)
             positive, negative = [id, 0], [id, 1]
+            if kind == "InstructPixToPixConditioning":
+                node.written.zeros[repr((inputs["vae"], inputs["pixels"]))] = [id, 2]
     unet = UNet(model=made.unet.model)
     return Prompted(guider=made.guider, unet=unet, prompts={"positive": positive, "negative": negative}, numbers=made.numbers)
 
@@ -177,6 +201,12 @@ def _schedule(node: Export) -> None:
     else:
         id = node.add("BasicScheduler", model=model, scheduler=node["schedule"], steps=steps, denoise=node["strength"])
     node.give(output=[id, 0])
+
+
+def _levels(node: Export) -> None:
+    text = ", ".join(format(Decimal(repr(float(level))), "f") for level in node["levels"])
+    node.note("it needs a ComfyUI that has the node ManualSigmas")
+    node.give(output=[node.add("ManualSigmas", sigmas=text), 0])
 
 
 def _split(node: Export) -> None:
@@ -196,6 +226,7 @@ SAMPLING: Final[Mapping[str, Write]] = {
     "Guidance": _guidance,
     "Sampler": _sampler,
     "Schedule": _schedule,
+    "Sigmas": _levels,
     "SplitSigmas": _split,
     "FlipSigmas": _flip,
 }

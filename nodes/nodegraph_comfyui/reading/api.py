@@ -31,7 +31,7 @@ def read_api(content: Mapping[str, Any], file: str) -> ComfyGraph:
         title = meta.get("title") if isinstance(meta, dict) else None
         nodes[id] = ComfyNode(
             id=id,
-            kind=node["class_type"],
+            kind=node["class_type"].strip(),
             title=title if isinstance(title, str) else "",
             inputs={name: _value(value) for name, value in inputs.items()},
         )

@@ -146,13 +146,13 @@ class _Reader:
         if id is None:
             self.wrong(f"the id of a node is {shown(item.get('id'))}, which is not a number or text")
             return None
-        if not isinstance(kind, str) or not kind:
+        if not isinstance(kind, str) or not kind.strip():
             self.wrong(f"node {shortened(id)} has no class ('type')")
             return None
         mode, properties = item.get("mode", 0), item.get("properties")
         return EditorNode(
             id=id,
-            kind=kind,
+            kind=kind.strip(),  # early versions wrote "ConditioningAverage "
             title=title if isinstance(title, str) else "",
             mode=mode if mode in (MUTED, BYPASSED) else ACTIVE,
             inputs=self._slots(item.get("inputs")),

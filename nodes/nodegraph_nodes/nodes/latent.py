@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
 from nodegraph import Help, Range, Run, Seed, node
 from nodegraph_nodes.models.autoencoder import decode_latent, encode_pictures
@@ -12,17 +13,27 @@ from nodegraph_nodes.types import VAE, Image, Latent, Noise
 Side = Annotated[int | None, Range(8, 8192), Help("pixels; default: the model's native size")]
 
 
-@node("EmptyLatent", foreign_names=("EmptyLatentImage",))
+def _check_sizes(**literals: Any) -> Iterable[str]:
+    sizes = [name for name, usual in (("width", None), ("height", None), ("batch", 1)) if literals.get(name) != usual]
+    if literals.get("like", "linked") is not None and sizes:
+        yield f"like and {' and '.join(sizes)} both set the size; leave one out"
+
+
+@node("EmptyLatent", check=_check_sizes, foreign_names=("EmptyLatentImage",))
 def empty_latent(
     vae: VAE,
     width: Side = None,
     height: Side = None,
     batch: Annotated[int, Range(1, 4096), Help("number of pictures")] = 1,
+    like: Annotated[Latent | None, Help("a latent to take the size and the number of pictures from, instead")] = None,
 ) -> Latent:
     """Make a latent of zeros, which text-to-image starts from."""
     import torch
 
     part = vae.part
+    if like is not None:
+        like.require_space(part.config.latent, "VAE makes")
+        return Latent(torch.zeros_like(like.samples), like.size, part.config.latent)
     native, config = part.sample_size, part.config
     size = (height or native, width or native)
     h, w = (-(-side // config.factor) for side in size)

@@ -41,6 +41,9 @@ def mask(
     threshold: Annotated[float | None, Range(0, 1), Help("values from here on become white, all others black")] = None,
     grow: Annotated[float, Range(-1024, 1024), Help("pixels to widen the white part by; negative values narrow it")] = 0,
     blur: Annotated[float, Range(0, 1024), Help("standard deviation of a Gaussian blur, in pixels")] = 0,
+    corners: Annotated[
+        Literal["round", "square", "diamond"], Help("the shape that grow gives to a single white pixel; ComfyUI has the last two")
+    ] = "round",
     run: Run = Run(),
 ) -> Mask:
     """Make a mask from a file, a picture or another mask.
@@ -61,7 +64,7 @@ def mask(
         raise ValueError("a Mask is made from one of path, mask and image; found none of them; give one")
     values = 1 - values if invert else values
     values = values if threshold is None else (values >= threshold).float()
-    values = masks.grow(values, grow) if grow else values
+    values = masks.grow(values, grow, corners) if grow else values
     return Mask(masks.blur(values, blur) if blur else values)
 
 
