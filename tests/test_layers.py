@@ -134,7 +134,7 @@ LAYERS: dict[str, str] = {
     "nodegraph_comfyui": "reading building classes families converting arranging files importer exporting plugin",
     "nodegraph_comfyui.building": "steps values call denoisers",
     "nodegraph_comfyui.classes": (
-        "node_class loaders conditioning guides latents images masks sampling samplers guidance sigmas primitives by_hand table"
+        "node_class loaders conditioning guides images latents masks sampling samplers guidance sigmas primitives by_hand table"
     ),
     "nodegraph_comfyui.exporting": "graph sampling models prompts latents pictures nodes editor exporter prompt_text",
     "nodegraph_comfyui.reading": "numbers groups graph file api editor flatten",

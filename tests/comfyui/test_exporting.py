@@ -141,8 +141,15 @@ GRAPHS["perp-neg"] = basic_custom("BasicScheduler", scheduler="normal", steps=3,
 }
 
 
-@pytest.mark.parametrize("form", ["api", "editor"])
-@pytest.mark.parametrize("name", GRAPHS)
+QUICK = ("txt2img", "areas", "mask", "changed mask", "options")
+"""The graphs whose editor form is not a slow test."""
+
+FORMS = [(name, "api") for name in GRAPHS] + [
+    pytest.param(name, "editor", marks=() if name in QUICK else pytest.mark.slow) for name in GRAPHS
+]
+
+
+@pytest.mark.parametrize(("name", "form"), FORMS)
 def test_export_and_import_give_the_same_keys(engine, imported, keys, name, form):
     first = imported(GRAPHS[name])
     found = exported(engine, first.workflow, form)
