@@ -33,7 +33,7 @@ LAYERS: dict[str, str] = {
         "graph suggest overrides expansion params read_files inputs param_types order origins composed node_checks build "
         "remarks load"
     ),
-    "nodegraph.graph.expansion": "names decided flat outside scopes embedded values lists switches uses expand undecided",
+    "nodegraph.graph.expansion": "names decided flat outside scopes embedded nesting values lists switches uses expand undecided",
     "nodegraph.node_types": "fetching on_demand item_ports port_types spec portable returned yaml_core literals signature",
     "nodegraph.plugins": (
         "backend registry registered state codec list_codec codecs code distributions discovery hookspecs hook_checks "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nodegraph.errors import Location, Problem, WorkflowError
 from nodegraph.gc_pause import gc_paused
 from nodegraph.graph.expansion.decided import Decided
-from nodegraph.graph.expansion.flat import Decider, FlatDocument
+from nodegraph.graph.expansion.flat import Decider, FlatDocument, is_chosen
 from nodegraph.graph.expansion.names import UNKNOWN, matches
 from nodegraph.graph.graph import Awaited, Decision, Graph, GraphNode, Input, Output, ResolvedLink, Value
 from nodegraph.graph.inputs import Inputs
@@ -311,7 +311,8 @@ class _Builder:
         self.problems[:before] = [p for p in self.problems[:before] if p.where not in wrong or p.code not in ("E108", "E110")]
         for node, chosen in flat.switches:
             for value in (chosen.value, *chosen.others):
-                self.inputs.check(node, Port("cases", Any), value)
+                if not is_chosen(value):  # another Switch, which is checked itself
+                    self.inputs.check(node, Port("cases", Any), value)
         for node in flat.unused:
             if node.type not in self.plugins.nodes:
                 self._unknown_type(node)

@@ -68,6 +68,9 @@ class Inputs:
         self.resolved: dict[tuple[str, str], Any] = {}
         self.undecided: dict[str, tuple[Awaited, ...]] = {}
         self.limits: dict[str, tuple[tuple[str, Limit], ...]] = {}
+        self._others: list[tuple[Any, InputValue]] = []  # values that were not chosen, with the types that they have to fit
+        self._seen = set[int]()  # the ids of what they belong to
+        self._checks_others = False
 
     def resolve(self, node: NodeDef, port: Port) -> Input | None:
         """What `port` of `node` receives; None if there is a problem."""
@@ -77,10 +80,9 @@ class Inputs:
             return self._from_outside(node, port, raw)
         if port.name in node.inputs:
             raw = InputValue(value=node.inputs[port.name], base=base, home=base, where=node.location(port.name))
-            return self._resolve(node, port, port.type, raw)
+            return self._whole(node, port, raw)
         if not port.required:
-            raw = InputValue(value=port.default, base=base, home=base, where=node.where)
-            return self._resolve(node, port, port.type, raw)
+            return self._whole(node, port, InputValue(value=port.default, base=base, home=base, where=node.where))
         message = f"node '{node.name}' ({node.type}) has no value for '{port.name}' ({type_name(port.type)})"
         self._problem("E105", message, node.where, f"Add '{port.name}: ...'." + self._made_by(port))
         return None
@@ -129,7 +131,7 @@ class Inputs:
 
     def check(self, node: NodeDef, port: Port, value: Any) -> None:
         """Report whether `port` could receive a value."""
-        self._resolve(node, port, port.type, InputValue(value=value, base=self._base, home=self._base, where=node.where))
+        self._whole(node, port, InputValue(value=value, base=self._base, home=self._base, where=node.where))
 
     def check_linked(self, node: NodeDef, port: Port, value: Any) -> None:
         """Report whether `port` could receive a value, but not whether its references exist, which is checked elsewhere."""
@@ -148,21 +150,35 @@ class Inputs:
             return None
         raw = replace(raw, value=value, text=False)
         self.resolved[node.name, port.name] = raw.in_workflow(path=port.reads is not None)
-        return self._resolve(node, port, port.type, raw)
+        return self._whole(node, port, raw)
+
+    def _whole(self, node: NodeDef, port: Port, raw: InputValue) -> Input | None:
+        """Resolve the whole value for a port."""
+        found = self._resolve(node, port, port.type, raw)
+        if self._others:
+            self._check_others(node, port)
+        return found
 
     def _resolve(self, node: NodeDef, port: Port, kind: Any, raw: InputValue) -> Input | None:
         """Resolve one value for a port, or a part of it that has type `kind`: a link, a list with links in it, or a literal."""
+        while type(raw.value) not in _SCALARS:  # most values are
+            if isinstance(raw.value, ParamRef):
+                if not self._is_known(node, port, raw.value, raw):
+                    return None
+                raw = self.input_values.params[raw.value.name]
+            elif isinstance(raw.value, Wrapped):
+                if isinstance(raw.value, Chosen) and not self._is_new(raw.value, kind, raw):
+                    return None
+                raw = self._unwrapped(node, port, raw.value, raw)
+            else:
+                return self._resolve_plain(node, port, kind, raw)
+        return self._checked_literal(node, port, kind, raw)
+
+    def _resolve_plain(self, node: NodeDef, port: Port, kind: Any, raw: InputValue) -> Input | None:
+        """Resolve a value that is not wrapped, and no reference to a param."""
         value = raw.value
-        if type(value) in _SCALARS:  # first, as most values are
-            return self._checked_literal(node, port, kind, raw)
-        if isinstance(value, ParamRef):
-            if not self._is_known(node, port, value, raw):
-                return None
-            return self._resolve(node, port, kind, self.input_values.params[value.name])
         if isinstance(value, Link):
             return self._linked(node, port, kind, raw)
-        if isinstance(value, Wrapped):
-            return self._unwrapped(node, port, kind, raw)
         inside = list(references(value))
         if any(isinstance(ref, Link) for ref in inside) or self._holds_objects(kind, value):
             return self._list_with_links(node, port, kind, raw)
@@ -186,30 +202,38 @@ class Inputs:
             self.problems.append(raw.does_not_fit(_name(node, port, raw), error))
             return None
 
-    def _unwrapped(self, node: NodeDef, port: Port, kind: Any, raw: InputValue) -> Input | None:
-        """Resolve a value that brings its location with it, or one of several, of which the others are checked."""
-        value: Wrapped = raw.value
+    def _is_new(self, chosen: Chosen, kind: Any, raw: InputValue) -> bool:
+        """Note the values that were not chosen, to be checked later; whether to go on with the one that was."""
+        if id(chosen) in self._seen:
+            return not self._checks_others
+        self._seen.add(id(chosen))
+        self._others += [(kind, replace(raw, value=other)) for other in chosen.others]
+        return True
+
+    def _unwrapped(self, node: NodeDef, port: Port, value: Wrapped, raw: InputValue) -> InputValue:
+        """What is wrapped: a value that brings its location with it, or that is not known, has to be in a range, or was chosen."""
         if isinstance(value, InputValue):
-            return self._resolve(node, port, kind, value)
+            return value
         if isinstance(value, Unknown):
             self._note_unknown(node, value)
-        if isinstance(value, Limited):
-            self.limits[node.name] = (*self.limits.get(node.name, ()), (port.name, value.limit))
-        if isinstance(value, Chosen):
-            self.check_others(node, port, value, raw)
-        return self._resolve(node, port, kind, replace(raw, value=value.value))
+        if isinstance(value, Limited) and not self._checks_others:
+            self.limits[node.name] = (*self.limits.get(node.name, ()), *((port.name, limit) for limit in value.limits()))
+        return replace(raw, value=value.value)
 
     def _note_unknown(self, node: NodeDef, value: Any) -> None:
-        waits = waits_of(value)
+        waits = () if self._checks_others else waits_of(value)
         if waits:
             self.undecided[node.name] = (*dict.fromkeys((*self.undecided.get(node.name, ()), *waits)),)
 
-    def check_others(self, node: NodeDef, port: Port, chosen: Chosen, raw: InputValue) -> None:
+    def _check_others(self, node: NodeDef, port: Port) -> None:
         """Report which values that were not chosen a port could not receive. What they refer to is checked elsewhere."""
         before, drawn = len(self.problems), dict(self.input_values.drawn_seeds)
         resolved = dict(self.resolved)
-        for other in chosen.others:
-            self._resolve(node, port, port.type, replace(raw, value=other))
+        self._checks_others = True
+        for kind, raw in self._others:  # which grows: others may be those of another Switch
+            self._resolve(node, port, kind, raw)
+        self._checks_others = False
+        self._others, self._seen = [], set()
         self.problems[before:] = [problem for problem in self.problems[before:] if problem.code not in _OF_REFERENCES]
         self.resolved = resolved
         self.input_values.drawn_seeds.clear()

@@ -72,11 +72,12 @@ class InputValues:
                 port = entry.value.input(input) if entry else None
                 for ref, kind in _param_types(value, port.type) if port else ():
                     if port and ref.name in self._uses:
-                        self._uses[ref.name].append(_Use(node.name, replace(port, type=kind)))
+                        self._uses[ref.name].append(_Use(node.name, port if kind is port.type else replace(port, type=kind)))
         if isinstance(workflow, FlatDocument):
             for inner, outer in reversed(workflow.aliases):
                 if inner in self._uses and outer in self._uses:
-                    self._uses[outer] += self._uses[inner]
+                    known = {id(use.port) for use in self._uses[outer]}  # through many levels, most are the same
+                    self._uses[outer] += [use for use in self._uses[inner] if id(use.port) not in known]
 
     def apply(self, overrides: Sequence[Override]) -> None:
         """Replace values by `overrides`, then check every param."""

@@ -77,13 +77,17 @@ class Wrapped:
 
 def references(value: Any) -> Iterator[Link | ParamRef]:
     """The references in a value, through lists and mappings."""
-    if isinstance(value, Link | ParamRef):
-        yield value
-    elif isinstance(value, list | dict):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from references(item)
-    elif isinstance(value, Wrapped):
-        yield from references(value.value)
+    pending = [value]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Link | ParamRef):
+            yield part
+        elif isinstance(part, list):
+            pending.extend(reversed(part))
+        elif isinstance(part, dict):
+            pending.extend(reversed(part.values()))
+        elif isinstance(part, Wrapped):
+            pending.append(part.value)
 
 
 def has_wrapped(value: Any) -> bool:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from nodegraph.errors import Location, Problem, WorkflowError
 from nodegraph.node_types.spec import under
-from nodegraph.text import did_you_mean, relative_path
-from nodegraph.workflow.definitions import Document, NodeDef, is_composed
+from nodegraph.text import did_you_mean, relative_path, shortened
+from nodegraph.workflow.definitions import Document, NodeDef, is_composed, is_workflow
 from nodegraph.workflow.text_file import decode, read_bytes
+
+_LONGEST_CIRCLE: Final = 12  # workflows that a message lists
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +38,11 @@ class Source:
         """The nodes that stand for other nodes."""
         return frozenset(node.name for node in self.document.nodes.values() if is_composed(node))
 
+    @cached_property
+    def identity(self) -> str | int:
+        """The same for all sources of one workflow: workflows made in Python may have the same name."""
+        return self.name if self.home is None else id(self.document)
+
 
 @dataclass(frozen=True, eq=False)
 class Sources:
@@ -49,18 +57,58 @@ class SourceReader:
 
     def __init__(self, problems: list[Problem], sources: Sources) -> None:
         self._problems, self._files, self._named = problems, sources.files, sources.named
+        self._found: dict[tuple[int, str], Source | None] = {}  # by the id of the user, and its node
 
     def folders(self) -> set[Path]:
         """The folders that relative paths in the workflows start from."""
         return {source.base for source in (*self._files.values(), *self._named.values())}
 
     def find(self, user: Source, node: NodeDef) -> Source | None:
-        """The workflow that a node of `user` uses; None if it cannot be read, which has been reported."""
-        try:
-            return self._find_named(user, node) if node.type.startswith("#") else self._find_file(user, node)
-        except WorkflowError as error:
-            self._problems.extend(error.problems)
-            return None
+        """The workflow that a node of `user` uses; None if it cannot be used, which has been reported."""
+        key = id(user), node.name
+        if key not in self._found:
+            try:
+                found = self._find_named(user, node) if node.type.startswith("#") else self._find_file(user, node)
+            except WorkflowError as error:
+                self._problems.extend(error.problems)
+                found = None
+            self._found[key] = found
+        return self._found[key]
+
+    def read(self, top: Source) -> None:
+        """Find every workflow that `top` uses, directly or not. A use that closes a circle is reported, and finds None."""
+        around = {top.identity: top.name}  # the workflows that lead to the present one
+        places: list[tuple[Source, Iterator[NodeDef]]] = [(top, _uses(top))]
+        nodes: list[str] = []  # the nodes of these that use the next one
+        read = {id(top)}
+        while places:
+            user, uses = places[-1]
+            node = next(uses, None)
+            if node is None:
+                places.pop()
+                del around[user.identity]
+                if nodes:
+                    nodes.pop()
+                continue
+            found = self.find(user, node)
+            if found is None:
+                continue
+            if found.identity in around:
+                self._report_circle(around, found, node, name="/".join((*nodes, node.name)))
+                self._found[id(user), node.name] = None
+            elif id(found) not in read:
+                read.add(id(found))
+                around[found.identity] = found.name
+                places.append((found, _uses(found)))
+                nodes.append(node.name)
+
+    def _report_circle(self, around: Mapping[str | int, str], found: Source, node: NodeDef, *, name: str) -> None:
+        names = [*around.values()]
+        path = [*names[[*around].index(found.identity) :], found.name]
+        if len(path) > _LONGEST_CIRCLE:
+            path[4:-4] = [f"... ({len(path):,} workflows)"]
+        message = f"these workflows use each other: {' -> '.join(path)} (node '{shortened(name)}')"
+        self._problems.append(_problem_of(message, node.location("use"), "Remove one of these uses."))
 
     def _find_named(self, user: Source, node: NodeDef) -> Source:
         name = node.type[1:]
@@ -101,17 +149,22 @@ class SourceReader:
 
 def files_used(path: Path) -> list[Path]:
     """The file of a workflow, and those that it uses as nodes, directly or not. What cannot be read uses nothing."""
-    found = [path.absolute()]
-    for file in found:
+    found = {path.absolute(): None}
+    pending = [*found]
+    while pending:
+        file = pending.pop()
         try:
             document, _ = _parsed(decode(read_bytes(file), str(file)), str(file), file.stem)
         except WorkflowError:
             continue
         documents = (document, *document.workflows.values())
         uses = [node.type for part in documents for node in part.nodes.values() if node.type.startswith(("./", "../", "/"))]
-        others = dict.fromkeys(Path(os.path.normpath(file.parent / use)) for use in uses)
-        found += [other for other in others if other not in found]
-    return found
+        for use in uses:
+            other = Path(os.path.normpath(file.parent / use))
+            if other not in found:
+                found[other] = None
+                pending.append(other)
+    return [*found]
 
 
 @functools.lru_cache(32)
@@ -120,6 +173,10 @@ def _parsed(text: str, file: str, name: str) -> tuple[Document, list[Problem]]:
     from nodegraph.workflow.document import parse_parts
 
     return parse_parts(text, file=file, name=name)
+
+
+def _uses(source: Source) -> Iterator[NodeDef]:
+    return (node for node in source.document.nodes.values() if is_workflow(node.type))
 
 
 def _base(document: Document, home: Path) -> Path:

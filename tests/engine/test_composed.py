@@ -227,8 +227,101 @@ def test_a_hundred_levels_of_files(engine, write, problems):
         return write("nodes: {n: {use: ./level0.yaml, t: ab}}\noutputs: {o: {from: $n}}\n", **inner)
 
     assert engine.run(nest(100))["o"] == "abab"
-    (problem,) = problems(nest(160))
-    assert "level150.yaml is inside more than 150 other workflows" in problem
+
+
+def nested(level: str, levels: int) -> str:
+    """Workflows of one file that each use the next one as `NEXT`. The node that needs the result comes before the nest."""
+    inside = "".join(f"  w{i}: {level.replace('NEXT', f'#w{i + 1}')}\n" for i in range(levels - 1))
+    last = "{params: {v: 0}, nodes: {n: {use: Number, value: $params.v}}, outputs: {o: {from: $n}}}"
+    main = "params: {v: 2}\nnodes: {z: {use: Number, value: $a.o}, a: {use: '#w0', v: $m}, m: {use: Number, value: $params.v}}\n"
+    return f"{main}outputs: {{o: {{from: $z}}}}\nworkflows:\n{inside}  w{levels - 1}: {last}\n"
+
+
+NESTS = {
+    "passed on": "{params: {v: 0}, nodes: {a: {use: 'NEXT', v: $params.v}}, outputs: {o: {from: $a}}}",
+    "in a range": """{params: {v: {default: 0, type: float, min: 0}}, nodes: {a: {use: 'NEXT', v: $params.v}},
+      outputs: {o: {from: $a}}}""",
+    "changed": "{params: {v: 0}, nodes: {a: {use: 'NEXT', v: $n}, n: {use: Number, value: $params.v}}, outputs: {o: {from: $a}}}",
+    "chosen": """{params: {v: 0}, nodes: {a: {use: 'NEXT', v: $params.v}, s: {use: Switch, on: p, cases: {p: $a.o, q: $a.o}}},
+      outputs: {o: {from: $s}}}""",
+    "repeated": """{params: {v: 0}, nodes: {a: {use: 'NEXT', v: $params.v, repeat: {times: 1, carry: {v: o}}}},
+      outputs: {o: {from: $a}}}""",
+    "mapped": """{params: {v: 0}, nodes: {a: {use: 'NEXT', each: {v: [$params.v]}}, t: {use: Total, values: $a.o}},
+      outputs: {o: {from: $t}}}""",
+}
+
+
+@pytest.mark.parametrize("level", NESTS.values(), ids=NESTS)
+def test_more_levels_than_python_has_stack(engine, write, level):
+    graph = engine.check(write(nested(level, 400)))
+    assert len(graph.nodes) == {NESTS["changed"]: 402, NESTS["mapped"]: 402}.get(level, 3)
+    (link,) = graph.nodes["z"].links()
+    source = link.node
+    while source != "m":  # through every level
+        (link,) = graph.nodes[source].links()
+        source = link.node
+
+
+@pytest.mark.slow
+def test_five_thousand_levels_of_one_file_and_of_files(engine, write):
+    assert engine.run(write(nested(NESTS["passed on"], 5_000)))["o"] == 2
+    level = "params: {v: 0}\nnodes: {a: {use: ./wNEXT.yaml, v: $params.v}}\noutputs: {o: {from: $a}}\n"
+    inner = {f"w{i}": level.replace("NEXT", str(i + 1)) for i in range(4_999)}
+    inner["w4999"] = "params: {v: 0}\nnodes: {n: {use: Number, value: $params.v}}\noutputs: {o: {from: $n}}\n"
+    main = "nodes: {a: {use: ./w0.yaml, v: 3}}\noutputs: {o: {from: $a}}\n"
+    assert engine.run(write(main, **inner))["o"] == 3
+
+
+def test_a_long_circle_is_found_and_named(write, problems):
+    inside = "".join(f"  w{i}: {{nodes: {{a: {{use: '#w{(i + 1) % 1_500}'}}}}}}\n" for i in range(1_500))
+    (problem,) = problems(write(f"nodes: {{a: {{use: '#w0'}}}}\nworkflows:\n{inside}"))
+    path = " -> ".join(f"main.yaml#w{i}" for i in range(4))
+    assert f"these workflows use each other: {path} -> ... (1,501 workflows) -> main.yaml#w1497" in problem
+    assert "-> main.yaml#w1499 -> main.yaml#w0 (node 'a/a/a" in problem
+    assert len(problem) < 400
+
+
+def test_workflows_of_one_name_are_no_circle(engine):
+    """Each workflow made in Python has names of its own for those inside it."""
+    inner = Workflow("step")
+    inner.output("o", inner.add("Number", value=7))
+    outer = Workflow("step")
+    outer.output("o", outer.use(inner))
+    top = Workflow("top")
+    top.output("o", top.use(outer))
+    assert engine.run(top)["o"] == 7
+
+
+def test_switches_that_share_their_cases_are_checked_in_linear_time(engine, write):
+    """Sixty levels: a check that goes through both cases each time would not end."""
+    level = """{params: {v: 0}, nodes: {a: {use: 'NEXT', v: $params.v},
+      s: {use: Switch, on: p, cases: {p: $a.o, q: $a.o}}}, outputs: {o: {from: $s}}}"""
+    assert len(engine.check(write(nested(level, 60))).nodes) == 3
+
+
+def test_the_range_of_a_case_that_is_not_chosen_does_not_bind_the_other(engine, write):
+    file = write(
+        """
+        nodes:
+          m: {use: Number, value: 5}
+          s: {use: Switch, on: p, cases: {p: $m, q: $low}}
+          low: {use: "#low", v: $m}
+          z: {use: "#use", v: $s}
+        outputs: {o: {from: $z}}
+        workflows:
+          low: {params: {v: {default: 0, max: 1}}, nodes: {n: {use: Number, value: $params.v}}, outputs: {o: {from: $n}}}
+          use: {params: {v: 0}, nodes: {n: {use: Number, value: $params.v}}, outputs: {o: {from: $n}}}
+        """
+    )
+    assert engine.run(file)["o"] == 5
+
+
+def test_full_names_and_lists_in_lists_are_limited_but_not_levels(write, problems, monkeypatch):
+    mapped = "{params: {v: 0}, nodes: {a: {use: 'NEXT', each: {v: [1]}}}, outputs: {o: {from: $a}}}"
+    assert any("here are lists inside more than 64 other lists" in problem for problem in problems(write(nested(mapped, 100))))
+    monkeypatch.setattr("nodegraph.graph.expansion.expand.MOST_CHARACTERS", 20_000)
+    (problem,) = problems(write(nested(NESTS["passed on"], 300)))
+    assert "stands for nodes whose full names have more than 20,000 characters, such as 'a/a/a/a/a/a/a" in problem
 
 
 def test_random_seeds_are_drawn_once_for_each_use_and_item(make_engine, write):

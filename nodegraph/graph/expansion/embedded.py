@@ -32,6 +32,7 @@ class _OneFile:
         self._workflow, self._paths, self._find = workflow, paths, find
         self._names: dict[int, str] = {}  # by the id of the document
         self._pending: list[Source] = []
+        self._taken: dict[str, int] = {}  # names, each with the next number for another one
 
     def whole(self, source: Source | None) -> Workflow:
         """The copy."""
@@ -40,8 +41,7 @@ class _OneFile:
         changed.sweep = workflow.sweep
         changed.values = _rewritten(workflow.values, self._paths(workflow.base))
         self._fill(changed, workflow, source, workflow.base)
-        while self._pending:
-            inner = self._pending.pop(0)
+        for inner in self._pending:  # which grows
             document = Document(self._names[id(inner.document)], inner.document.description)
             document.folder = self._folder(inner.base)
             self._fill(document, inner.document, inner, inner.base)
@@ -70,9 +70,11 @@ class _OneFile:
     def _free_name(self, node: NodeDef) -> str:
         stem = node.type[1:] if node.type.startswith("#") else Path(node.type).stem
         name = re.sub(r"[^A-Za-z0-9_-]", "_", stem).lstrip("-0123456789") or "workflow"
-        taken, number, free = set(self._names.values()), 2, name
-        while free in taken:
-            free, number = f"{name}_{number}", number + 1
+        free = name
+        while free in self._taken:
+            number = self._taken[name]
+            free, self._taken[name] = f"{name}_{number}", number + 1
+        self._taken[free] = 2
         return free
 
     def _folder(self, base: Path) -> str:

@@ -6,7 +6,7 @@ there. Values keep where they were written: relative paths start from the folder
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,13 +19,16 @@ from nodegraph.graph.expansion.scopes import PlainItem, Scope, Use, WorkflowItem
 from nodegraph.graph.expansion.uses import UseMaker
 from nodegraph.graph.graph import Awaited
 from nodegraph.graph.overrides import InputValue, Override
-from nodegraph.text import did_you_mean
+from nodegraph.text import did_you_mean, shortened
 from nodegraph.workflow.definitions import Link, NodeDef, references
 from nodegraph.workflow.subworkflows import Source
 from nodegraph.workflow.workflow import Workflow
 
 MOST_NODES: Final = 250_000
 """How many nodes and sub-workflows a workflow may stand for."""
+
+MOST_CHARACTERS: Final = 400_000_000
+"""How long the full names of these may be together: each is longer than that of the workflow around it."""
 
 
 class Expansion:
@@ -37,12 +40,13 @@ class Expansion:
 
     def __init__(self, workflow: Workflow, overrides: Sequence[Override], decided: Decided, problems: list[Problem]) -> None:
         self.flat = FlatDocument(workflow.name)
-        self._problems, self._count = problems, 0
+        self._problems, self._count, self._characters = problems, 0, 0
         by_node = OverridesByNode(overrides)
         self._maker = UseMaker(self.flat, by_node, _params(workflow, overrides), decided=decided, problems=problems)
         self.reader = self._maker.reader
         source = Source(name=_file(workflow), document=workflow, base=workflow.base, named=workflow.workflows)
-        self.top = Scope(source=source, owner="", prefix="", received={}, trail=(source.name,), is_first=True)
+        self.top = Scope(source=source, owner="", prefix="", received={}, is_first=True)
+        self.reader.read(source)
         self._flatten(workflow)
         self.overrides = [named for override in by_node.remaining() for named in self._by_full_name(override)]
 
@@ -66,7 +70,7 @@ class Expansion:
     def _flatten(self, workflow: Workflow) -> None:
         self.flat.params = dict(workflow.params)
         try:
-            self._add_scope(self.top)
+            self._add_scopes(self.top)
         except RecursionError:
             raise _too_much("is nested too deep") from None
         for output in workflow.outputs.values():
@@ -74,8 +78,19 @@ class Expansion:
                 self.flat.outputs_of[output.name] = self._maker.values.translated(self.top, output.link, output.where)
         self.flat.outputs = workflow.outputs
 
-    def _add_scope(self, scope: Scope) -> None:
-        self._add_to_count()
+    def _add_scopes(self, top: Scope) -> None:
+        """Add the nodes of a scope, and those of the scopes inside it, in the order of the workflows."""
+        walks = [self._walk(top)]
+        while walks:
+            inner = next(walks[-1], None)
+            if inner is None:
+                walks.pop()
+            else:
+                walks.append(self._walk(inner))
+
+    def _walk(self, scope: Scope) -> Iterator[Scope]:
+        """Add the nodes of a scope; the scopes inside it, each of which is to be added before this goes on."""
+        self._add_to_count(scope.prefix)
         document = scope.source.document
         names = document.unread
         self.flat.unread |= {scope.prefix + name for name in names} | {f"{scope.owner}.{name}" for name in names}
@@ -88,7 +103,7 @@ class Expansion:
                 if use is None:
                     self.flat.unread.add(scope.prefix + node.name)
                 else:
-                    self._add_use(scope, use)
+                    yield from self._add_use(scope, use)
             elif scope.prefix or self._leads_to_composed(scope, node):
                 inputs = {
                     input: self._maker.values.translated(scope, value, node.location(input)) for input, value in node.inputs.items()
@@ -97,12 +112,12 @@ class Expansion:
             else:
                 self._add(scope, node)
 
-    def _add_use(self, scope: Scope, use: Use) -> None:
+    def _add_use(self, scope: Scope, use: Use) -> Iterator[Scope]:
+        """Add the items of a composed node; the scopes of sub-workflows."""
         shared: dict[str, Any] = {}
         for item in use.items:
             if isinstance(item, WorkflowItem):
-                for inner in item.scopes:
-                    self._add_scope(inner)
+                yield from item.scopes
             elif isinstance(item, PlainItem):
                 inputs = {}
                 for input, received in item.received.items():
@@ -119,17 +134,21 @@ class Expansion:
             self.flat.unused.append(use.node)
 
     def _add(self, scope: Scope, node: NodeDef, *, waits: tuple[Awaited, ...] = ()) -> None:
-        self._add_to_count()
+        self._add_to_count(node.name)
         self.flat.nodes[node.name] = node
         if waits or scope.waits:
             self.flat.undecided[node.name] = waits or scope.waits
         if scope.source.base is not self.top.source.base:
             self.flat.bases[node.name] = scope.source.base
 
-    def _add_to_count(self) -> None:
+    def _add_to_count(self, name: str) -> None:
         self._count += 1
+        self._characters += len(name)
         if self._count > MOST_NODES:
             raise _too_much(f"stands for more than {MOST_NODES:,} nodes")
+        if self._characters > MOST_CHARACTERS:
+            message = f"stands for nodes whose full names have more than {MOST_CHARACTERS:,} characters"
+            raise _too_much(f"{message}, such as '{shortened(name)}'")
 
     def _leads_to_composed(self, scope: Scope, node: NodeDef) -> bool:
         composed = scope.source.composed

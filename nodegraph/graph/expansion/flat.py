@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,18 @@ class Unknown(Wrapped):
 
 @dataclass(frozen=True, eq=False)
 class Limited(Wrapped):
-    """A linked value that a param with a range receives."""
+    """A linked value that a param with a range receives. `outer`: one of another param, through which the value came."""
 
     value: Any
     limit: Limit
+    outer: Limited | None = None
+
+    def limits(self) -> Iterator[Limit]:
+        """All ranges that the value has to be in."""
+        limited: Limited | None = self
+        while limited is not None:
+            yield limited.limit
+            limited = limited.outer
 
     def __repr__(self) -> str:
         return repr(self.value)
@@ -91,3 +100,10 @@ class FlatDocument(Document):
 def location(node: NodeDef, input: str) -> Location | None:
     """Where an input was written, also one that is an entry of `each`."""
     return node.location(input) if input in node.locations else node.location("each")
+
+
+def is_chosen(value: Any) -> bool:
+    """Whether a value is what a `Switch` stands for."""
+    while isinstance(value, Wrapped) and not isinstance(value, Chosen):
+        value = value.value
+    return isinstance(value, Chosen)

@@ -19,19 +19,19 @@ Given: TypeAlias = InputValue | Callable[[], InputValue | None]
 class Scope:
     """A workflow at one place of its use. `owner` is the full name of the node that uses it, "" for the workflow itself.
 
-    `received` are the values of its params, `trail` the names of the workflows around it, and `is_first` says that it is no later
-    item or repetition, whose mistakes would be the same again. `waits` is what decides whether it exists, if that is not known.
+    `received` are the values of its params, and `is_first` says that it is no later item or repetition, whose mistakes would be the
+    same again. `waits` is what decides whether it exists, if that is not known. `uses` and `outputs` are what has been found.
     """
 
     source: Source
     owner: str
     prefix: str
     received: Mapping[str, Given]
-    trail: tuple[str, ...]
     is_first: bool
     definition: NodeDef | None = None
     waits: tuple[Awaited, ...] = ()
     uses: dict[str, Use | None] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True, eq=False, slots=True)

@@ -11,6 +11,7 @@ from nodegraph.graph.expansion.decided import Decided
 from nodegraph.graph.expansion.flat import Decider, FlatDocument
 from nodegraph.graph.expansion.lists import Lists, lists_of
 from nodegraph.graph.expansion.names import UNKNOWN
+from nodegraph.graph.expansion.nesting import Nesting
 from nodegraph.graph.expansion.outside import OverridesByNode
 from nodegraph.graph.expansion.scopes import Given, Item, PlainItem, Scope, Use, WorkflowItem
 from nodegraph.graph.expansion.switches import ON, SWITCH_INPUTS, Parts, switch_item
@@ -18,17 +19,13 @@ from nodegraph.graph.expansion.values import Values, is_linked
 from nodegraph.graph.graph import Awaited
 from nodegraph.graph.overrides import InputValue
 from nodegraph.node_types.item_ports import item_port
-from nodegraph.text import described, did_you_mean, shortened
+from nodegraph.text import described, did_you_mean
 from nodegraph.workflow.definitions import EACH, REPEAT, RESERVED_INPUTS, SWITCH, Link, NodeDef, ParamRef, is_workflow
 from nodegraph.workflow.document import parse_value
 from nodegraph.workflow.subworkflows import Source, SourceReader
 
 MOST_ITEMS: Final = 100_000
 MOST_REPETITIONS: Final = 1_000
-DEEPEST: Final = 150
-"""How many workflows may be used inside each other."""
-
-_LONGEST_PATH: Final = 12  # files of a circle that a message lists
 
 
 class UseMaker:
@@ -45,23 +42,24 @@ class UseMaker:
     ) -> None:
         self._flat, self._overrides, self._problems, self._decided = flat, overrides, problems, decided.values
         self.reader = SourceReader(problems, decided.sources)
-        self._making: set[str] = set()
-        self.values = Values(flat=flat, top=top, overrides=overrides, use_of=self.use, problems=problems)
+        self._nesting = Nesting()
+        self.values = Values(flat=flat, top=top, overrides=overrides, use_of=self.use, problems=problems, nesting=self._nesting)
 
     def use(self, scope: Scope, node: NodeDef) -> Use | None:
         """The use of a composed node; None if it is wrong, which has been reported."""
         if node.name in scope.uses:
             return scope.uses[node.name]
         name = scope.prefix + node.name
-        if name in self._making:
+
+        def circle() -> None:
             message = f"what node '{name}' stands for depends on its own outputs"
             self._problem("E109", message, node.where, "Remove one of the links.")
-            return None
-        self._making.add(name)
-        made = self._make(scope, node, name)
-        self._making.discard(name)
-        scope.uses[node.name] = made
-        return made
+
+        def make() -> Use | None:
+            scope.uses[node.name] = made = self._make(scope, node, name)
+            return made
+
+        return self._nesting.call(("use", name), make, circle)
 
     def _make(self, scope: Scope, node: NodeDef, name: str) -> Use | None:
         changed = self._with_overrides(scope, node, name)
@@ -77,7 +75,7 @@ class UseMaker:
             for input in node.inputs
             if input not in RESERVED_INPUTS
         }
-        source = self._source(scope, node) if is_workflow(node.type) else None
+        source = self.reader.find(scope.source, node) if is_workflow(node.type) else None
         if source is None and is_workflow(node.type):
             return None
         if EACH not in node.inputs:
@@ -228,7 +226,6 @@ class UseMaker:
                 owner=owner,
                 prefix=f"{owner}/",
                 received=received,
-                trail=(*scope.trail, source.name),
                 is_first=first,
                 definition=node,
                 waits=waits or scope.waits,
@@ -237,23 +234,6 @@ class UseMaker:
         if REPEAT in node.inputs:
             return self._repeated(scope, node, name, inner=inner, received=received)
         return WorkflowItem(scopes=[inner(name, received, first=is_first)])
-
-    def _source(self, scope: Scope, node: NodeDef) -> Source | None:
-        source = self.reader.find(scope.source, node)
-        if source is None:
-            return None
-        if source.name in scope.trail:
-            path = [*scope.trail[scope.trail.index(source.name) :], source.name]
-            if len(path) > _LONGEST_PATH:
-                path[4:-4] = [f"... ({len(path):,} workflows)"]
-            message = f"these workflows use each other: {' -> '.join(path)} (node '{scope.prefix}{node.name}')"
-            self._problem("E119", message, node.location("use"), "Remove one of these uses.")
-            return None
-        if len(scope.trail) > DEEPEST:
-            message = f"{source.name} is inside more than {DEEPEST} other workflows (node '{shortened(scope.prefix + node.name)}')"
-            self._problem("E119", message, node.location("use"), "Use fewer levels.")
-            return None
-        return source
 
     def _repeated(
         self, scope: Scope, node: NodeDef, name: str, *, inner: Callable[..., Scope], received: Mapping[str, Given]
