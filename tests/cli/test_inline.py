@@ -264,6 +264,34 @@ def test_run_shows_its_outputs(cli, greeting, on_terminal, monkeypatch, words, e
     assert ("<shown>" in written) == ("<shown>" in expected)
 
 
+@posix
+@pytest.mark.parametrize(("words", "shows"), [((), True), (("--inline", "never"), False), (("--json",), False)], ids=str)
+def test_sweep_shows_the_outputs_of_its_first_points(cli, greeting, on_terminal, monkeypatch, capsys, words, shows):
+    monkeypatch.setattr(TorchBackend, "inline", lambda self, path, terminal: f"<{path.name}>")
+    for name, value in cli.env.items():
+        monkeypatch.setenv(name, value)
+    stdout = on_terminal()
+    main(["sweep", str(greeting), "--over", "word=a,b,c,d,e", "--out", "made", *words], standalone_mode=False)
+    shown = [f"<{number:04}-greeting-result.json>" for number in range(1, 5)]
+    assert re.findall("<[^>]*>", stdout.getvalue()) == (shown if shows else [])
+    assert ("note: the terminal shows the first 4 outputs, and not the other 1" in capsys.readouterr().err) == shows
+
+
+@posix
+@pytest.mark.slow
+def test_sweep_shows_and_opens_its_sheet_instead_of_its_points(cli, on_terminal, viewer, monkeypatch):
+    monkeypatch.setattr(TorchBackend, "inline", lambda self, path, terminal: f"<{path.name}>")
+    for name, value in cli.env.items():
+        monkeypatch.setenv(name, value)
+    for name in "ab":
+        pillow.new("RGB", (8, 8), (90, 0, 0)).save(cli.folder / f"{name}.png")
+    file = cli.write("nodegraph: 1\nnodes: {made: {use: LoadImage, path: a.png}}\noutputs: {picture: {from: $made.image}}\n")
+    stdout = on_terminal()
+    main(["sweep", str(file), "--over", "made.path=a.png,b.png", "--out", "made", "--sheet", "--open"], standalone_mode=False)
+    assert re.findall("<[^>]*>", stdout.getvalue()) == ["<sheet.png>"]
+    assert opened(viewer) == [str(Path("made/sheet.png").absolute())]
+
+
 def test_setting_says_whether_outputs_are_shown(cli, greeting):
     (cli.folder / "nodegraph.toml").write_text("[run]\ninline = 'never'\n")
     found = cli("config", greeting, "--json").json["settings"]["run.inline"]
@@ -347,6 +375,17 @@ def test_open_shows_outputs_in_the_viewer(cli, greeting, viewer):
     assert opened(viewer) == [str(Path(ran.stdout.strip()).absolute())]
     assert cli("runs", "rerun", "last", "--open", "--json").exit_code == 0
     assert opened(viewer) == [str(Path(ran.stdout.strip()).absolute())] * 2
+
+
+@posix
+def test_open_shows_the_outputs_of_a_sweep(cli, greeting, viewer):
+    ran = cli("sweep", greeting, "--over", "word=a,b", "--open")
+    assert ran.exit_code == 0, ran.stderr
+    assert opened(viewer) == [str(Path(line).absolute()) for line in ran.stdout.split()]
+    assert len(opened(viewer)) == 2
+    (viewer / "opened").unlink()
+    assert cli("sweep", greeting, "--over", "word=1..9", "--open").exit_code == 0
+    assert opened(viewer) == [str(Path("out").absolute())]  # more would be as many windows
 
 
 @posix

@@ -75,13 +75,23 @@ def test_a_list_writes_a_numbered_file_for_each_item(make_engine, stubs, tmp_pat
     assert (stubs.BlobCodec.decoded, stubs.BlobCodec.exported) == (decoded, exported)  # nothing was read or exported again
 
 
-def test_numbers_that_a_node_returns_are_one_file_and_those_of_each_are_several(make_engine, tmp_path):
+def test_numbers_are_numbered_files_like_other_lists(make_engine, tmp_path):
+    """What a node returns as a list, and what `each` makes; also lists of no items, and from the cache."""
     workflow = Workflow("numbers")
     workflow.output("list", workflow.add("Count", n=2))
     workflow.output("each", workflow.add("Number", each={"value": [5, 6]}))
-    written = make_engine().run(workflow, out=tmp_path).outputs
-    found = {name: {path.name: json.loads(path.read_text()) for path in paths} for name, paths in written.items()}
-    assert found == {"list": {"numbers-list.json": [0, 1]}, "each": {"numbers-each-0.json": 5, "numbers-each-1.json": 6}}
+    workflow.output("lists", workflow.add("Count", each={"n": [1, 2]}))
+    workflow.output("none", workflow.add("Count", n=0))
+    for _ in range(2):
+        written = make_engine().run(workflow, out=tmp_path / "out").outputs
+        found = {name: {path.name: json.loads(path.read_text()) for path in paths} for name, paths in written.items()}
+        assert found == {
+            "list": {"numbers-list-0.json": 0, "numbers-list-1.json": 1},
+            "each": {"numbers-each-0.json": 5, "numbers-each-1.json": 6},
+            "lists": {"numbers-lists-0-0.json": 0, "numbers-lists-1-0.json": 0, "numbers-lists-1-1.json": 1},
+            "none": {},
+        }
+    assert len([*(tmp_path / "out").iterdir()]) == 7
 
 
 def test_an_item_that_did_not_change_is_exported_once(make_engine, stubs, tmp_path):

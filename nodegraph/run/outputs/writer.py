@@ -16,6 +16,7 @@ from nodegraph.cache.store.store import LostResultError, StoredValue
 from nodegraph.errors import OutputError
 from nodegraph.files import create_whole, replacing
 from nodegraph.graph.graph import Graph, Output
+from nodegraph.node_types.port_types import element_type
 from nodegraph.plugins.codec import Codec
 from nodegraph.plugins.list_codec import ListCodec
 from nodegraph.run.outputs.names import RunFacts, exporter, file_names, numbers
@@ -80,10 +81,11 @@ class Writer:
             kind = type(snapshot().open()).__name__
             raise OutputError(f"[E212] output '{output.name}' is {kind}, which cannot be written to a file. Name another output")
         digest = stored.digest if stored is not None else snapshot().digest
-        is_list = isinstance(codec, ListCodec)
+        is_written = self._is_written_list(output, codec)
+        is_list = is_written or isinstance(codec, ListCodec)
         try:
             own = exporter(codec, output)
-            exported = self._exported(codec, own, stored, snapshot)
+            exported = _exported_items(own, snapshot) if is_written else self._exported(codec, own, stored, snapshot)
             described = [
                 output_data(data, own, name=output.name, digest=digest or "", index=index) for index, data in enumerate(exported)
             ]
@@ -100,6 +102,11 @@ class Writer:
     def _codec_of(self, output: Output, value: Any) -> Codec | None:
         port = self._graph.nodes[output.link.node].spec.output(output.link.port)
         return self._cache.codec(value, None if port is None else port.type)
+
+    def _is_written_list(self, output: Output, codec: Codec) -> bool:
+        """Whether the value is a list of what a person could write, such as numbers or texts. The cache has it as one value."""
+        port = self._graph.nodes[output.link.node].spec.output(output.link.port)
+        return codec is self._cache.codecs.json and port is not None and element_type(port.type) is not None
 
     def _exported(self, codec: Codec, own: Codec, stored: StoredValue | None, snapshot: Callable[[], Snapshot]) -> list[bytes]:
         """The contents of the files of a value. The items of a list are exported one by one, so that each is exported once."""
@@ -168,6 +175,13 @@ class Writer:
     def _path(self, name: str) -> Path:
         path = self.folder / self._names[name]
         return path if self._own is None else path.with_name(self._own.prefix + path.name)
+
+
+def _exported_items(codec: Codec, snapshot: Callable[[], Snapshot]) -> list[bytes]:
+    """The contents of the files of a list that the cache has as one value. An item that is None has no file, as in other lists."""
+    value = snapshot().open()
+    items = value if isinstance(value, list) else [value]  # such as None, if that is a value of the port's type, too
+    return [data for item in items if item is not None for data in codec.export(item)]
 
 
 def _itself(snapshot: Snapshot) -> Snapshot:
