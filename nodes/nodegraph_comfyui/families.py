@@ -10,7 +10,8 @@ from nodegraph_comfyui.reading.graph import ComfyNode, Shared
 
 _CLOUD: Final = (
     r"kling|openai|gemini|recraft|luma|minimax|pika|pixverse|runway|stabilitystable|vidu|moonvalley|tripo|rodin|ideogram|bytedance|"
-    r"bria|wan.*api|fluxpro|grok|meshy|veo|sora|topaz|magnific|hitpaw|elevenlabs|wavespeed"
+    r"bria|wan.*api|fluxpro|grok|meshy|veo|sora|topaz|magnific|hitpaw|elevenlabs|wavespeed|claude|openrouter|krea\d(image|style)|quiver|"
+    r"beeble|claritycrystal|metamuse"
 )
 _FAMILIES: Final = (
     ("a cloud service", _CLOUD),

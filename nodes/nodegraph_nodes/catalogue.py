@@ -89,13 +89,21 @@ def find_by_name(text: str, wanted: Wanted | None) -> Path | None:
     if found:
         paths = ", ".join(str(entry.path) for entry in found[:_SHOWN])
         raise ValueError(f"'{text}' is the name of {len(found)} files: {paths}. Write more of the path of one of them")
-    close = _of_kind([entry for entry in entries if text.lower() in entry.name.lower()], wanted)
+    bare = _bare(text)
+    close = _of_kind([entry for entry in entries if bare.lower() in entry.name.lower()], wanted)
     where = ", ".join(dict.fromkeys(str(folder.path) for folder in folders))
     if close:
         names = ", ".join(entry.name for entry in close[:_SHOWN]) + (", ..." if len(close) > _SHOWN else "")
         raise ValueError(f"there is no file '{text}', and no model of this name in {where}. Did you mean one of: {names}?")
-    hint = did_you_mean(text, [entry.short for entry in _of_kind(entries, wanted)]) or "'nodegraph models' lists them."
+    hint = did_you_mean(bare, [entry.short for entry in _of_kind(entries, wanted)]) or "'nodegraph models' lists them."
     raise ValueError(f"there is no file '{text}', and no model of this name in {where}. {hint}")
+
+
+def _bare(text: str) -> str:
+    """A name without folders and without the suffix of a model, which similar names may not share."""
+    name = text.replace("\\", "/").rpartition("/")[2] or text
+    stem, dot, suffix = name.rpartition(".")
+    return stem if stem and f"{dot}{suffix}".lower() in SUFFIXES else name
 
 
 def _names(entry: CatalogueEntry) -> set[str]:

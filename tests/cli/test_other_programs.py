@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.support.comfy_graphs import node, picture, txt2img
+from tests.support.comfy_graphs import changed, node, picture, txt2img
 
 
 @pytest.mark.parametrize(
@@ -61,12 +61,40 @@ def test_graph_of_comfyui_is_read_by_every_command(cli):
     assert cli("check", "-", stdin=json.dumps(txt2img())).exit_code == 0
 
 
-def test_graph_of_comfyui_runs(cli):
+def test_graph_of_comfyui_runs_also_from_a_picture(cli):
+    (cli.folder / "x.png").write_bytes(picture(prompt=json.dumps(txt2img())))
     small = ("--set", "width=16", "--set", "height=16", "--set", "steps=1")
-    ran = cli("run", cli.write(json.dumps(txt2img()), "graph.json"), *small, "--out", cli.folder, "--json")
-    assert ran.json["status"] == "done"
-    with Image.open(ran.json["outputs"]["image"][0]) as picture:
-        assert picture.size == (16, 16)
+    for source in (cli.write(json.dumps(txt2img()), "graph.json"), cli.folder / "x.png"):
+        ran = cli("run", source, *small, "--out", cli.folder / source.stem, "--json")
+        assert ran.json["status"] == "done"
+        with Image.open(ran.json["outputs"]["image"][0]) as painted:
+            assert painted.size == (16, 16)
+    assert "sampled" in cli("explain", cli.folder / "x.png").stdout
+
+
+def test_missing_model_is_a_note_at_import_and_an_error_at_run(cli, monkeypatch):
+    source = cli.write(json.dumps(changed(txt2img(), "4", ckpt_name="sd\\dreamshaper.safetensors")), "graph.json")
+    model = cli.folder / "ComfyUI/models/checkpoints/sd/dreamshaper_8.safetensors"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"")
+    (cli.folder / "ComfyUI/folder_paths.py").write_bytes(b"")
+    monkeypatch.setenv("NODEGRAPH_MODELS", str(cli.folder / "ComfyUI"))
+    ran = cli("import", source)
+    assert ran.exit_code == 0
+    assert "model: sd/dreamshaper.safetensors" in ran.stdout
+    assert "note: node 4 (CheckpointLoaderSimple): " in ran.stderr
+    for command in ("run", "check"):
+        failed = cli(command, source)
+        assert failed.exit_code == 2
+        assert "Did you mean one of: checkpoints/sd/dreamshaper_8?" in failed.stderr
+    model.rename(model.with_name("dreamshaper.safetensors"))
+    assert cli("import", source).stderr == ""
+    (cli.folder / "ComfyUI/extra_model_paths.yaml").write_text(f"mine:\n  base_path: {cli.folder}\n  checkpoints: others\n")
+    model.with_name("dreamshaper.safetensors").rename(cli.folder / "moved.safetensors")
+    assert "note: node 4" in cli("import", source).stderr
+    (cli.folder / "others/sd").mkdir(parents=True)
+    (cli.folder / "moved.safetensors").rename(cli.folder / "others/sd/dreamshaper.safetensors")
+    assert cli("import", source).stderr == ""
 
 
 def test_picture_of_comfyui_is_read(cli):

@@ -170,6 +170,37 @@ def test_missing_files_are_noted(imported):
     assert "there is no file sd/dreamshaper.safetensors" in note
 
 
+@pytest.mark.parametrize(
+    ("kind", "values", "family"),
+    [
+        ("ModelSamplingFlux", {}, "Flux"),
+        ("Flux2Scheduler", {}, "Flux 2"),
+        ("EmptySD3LatentImage", {}, "Stable Diffusion 3"),
+        ("TripleCLIPLoader", {"clip_name1": "sd3.5_large.safetensors"}, "Stable Diffusion 3"),
+        ("WanImageToVideo", {}, "Wan"),
+        ("UNETLoaderGGUF", {"unet_name": "wan2.2_ti2v_5B.gguf"}, "Wan"),
+        ("LTXVConditioning", {}, "LTX"),
+        ("EmptyHunyuanLatentVideo", {}, "Hunyuan"),
+        ("TextEncodeQwenImageEdit", {}, "Qwen-Image"),
+        ("SVD_img2vid_Conditioning", {}, "Stable Video Diffusion"),
+        ("StableCascade_StageB_Conditioning", {}, "Stable Cascade"),
+        ("KlingTextToVideoNode", {}, "a cloud service"),
+        ("OpenRouterImageNode", {}, "a cloud service"),
+    ],
+)
+def test_families_are_recognised(imported, kind, values, family):
+    with pytest.raises(WorkflowError) as caught:
+        imported(txt2img() | {"50": node(kind, image=["8", 0], **values)})
+    first, second = (problem.message for problem in caught.value.problems)
+    assert first == f"graph.json is a graph for {family}, which nodegraph does not have. It has Stable Diffusion 1, 2 and XL"
+    assert f"no counterpart of {kind}: node 50" in second
+
+
+def test_family_of_the_files_is_noted(imported):
+    found = imported(changed(txt2img(), "4", ckpt_name="flux1-dev-fp8.safetensors"))
+    assert any("the names of its files say that it is for Flux" in note for note in found.notes)
+
+
 def test_picture_is_found_in_the_input_folder(imported, tmp_path):
     graph = changed(txt2img(), "3", latent_image=["21", 0], denoise=0.5) | {
         "20": node("LoadImage", image="start.png [input]"),
