@@ -1,11 +1,13 @@
 """What the protections of the cache cost: for each node, and for the main job.
 
     python -m benchmarks.protection                # for each node: plain and numeric, in memory and on disk
+    python -m benchmarks.protection --loop         # for each node, in a loop without a pause: the least that it can cost
     python -m benchmarks.protection --main-job     # the main job from an empty cache with and without them, in turns
 
 A protecting function is timed at each of its calls in whole runs. Its figure is the low decile of these times, which depends little
-on other work of the machine, times its calls for each node. For the main job, and nowhere in the product, these functions are
-replaced by some that do nothing; the figures are processor time of whole processes.
+on other work of the machine, times its calls for each node. With `--loop`, its last call in a run is repeated, and it is the
+least of many loops. For the main job, and nowhere in the product, these functions are replaced by some that do nothing; the figures
+are processor time of whole processes.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import math
 import os
 import runpy
 import sys
@@ -28,26 +31,38 @@ from benchmarks.engine import NODES, chain, tensors
 from nodegraph import Engine, Workflow
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.plugins.state.known_state import KnownState
+from nodegraph.plugins.used_code import UsedCode
 from nodegraph.run.model_memory import InUse
 from nodegraph.run.node import call, outcome, run_node
 from nodegraph.run.node.process_state import ProcessWatch
 from nodegraph_nodes.codecs import SafetensorsCodec
 
 COUNT = 200
+LOOP: Final = 50
+LOOPS: Final = 500
 WORKFLOW: Final = "workflows/inpaint.yaml"
 WITHOUT: Final = "--without"  # how this module calls itself for the main job
 
 
+def _nothing(*arguments: Any, **keywords: Any) -> None:
+    return None
+
+
+def _always(*arguments: Any, **keywords: Any) -> bool:
+    return True
+
+
+def _is_outermost(state: KnownState) -> bool:
+    return state._thread.depth == 0
+
+
 class Protection(NamedTuple):
-    """A function that protects, and what it would return if it protected from nothing."""
+    """A function that protects, and what it would return if it protected from nothing. Not all of its calls may take time."""
 
     owner: Any
     name: str
     idle: Callable[..., Any]
-
-
-def _nothing(*arguments: Any, **keywords: Any) -> None:
-    return None
+    takes_time: Callable[..., bool] = _always
 
 
 PARTS: Final[dict[str, tuple[Protection, ...]]] = {
@@ -57,16 +72,19 @@ PARTS: Final[dict[str, tuple[Protection, ...]]] = {
         Protection(ProcessWatch, "__exit__", _nothing),
     ),
     "the same around its codecs": (
-        Protection(KnownState, "__enter__", _nothing),
+        Protection(KnownState, "__enter__", _nothing, _is_outermost),
         Protection(KnownState, "__exit__", _nothing),
+    ),
+    "draws of its codecs": (
         Protection(KnownState, "generators", _nothing),
         Protection(KnownState, "drew_since", lambda *_: False),
     ),
     "values of their own for readers": (Protection(SafetensorsCodec, "_read", _nothing),),
     "changes in place": (Protection(call, "_versions", lambda *_: {}), Protection(InUse, "was_changed", lambda _: False)),
-    "code, modules, switches that nodes share, draws": (
-        Protection(outcome, "_changed_code", _nothing),
-        Protection(outcome, "_imports", lambda *_: {}),
+    "which code it uses": (Protection(run_node, "registered_things", lambda *_: ()),),
+    "changed code": (Protection(UsedCode, "change", _nothing),),
+    "imported modules": (Protection(UsedCode, "imports", lambda *_: {}),),
+    "switches that nodes share, draws": (
         Protection(outcome, "_changed_while_stored", _nothing),
         Protection(outcome, "_not_in_key", _nothing),
     ),
@@ -104,7 +122,7 @@ def costs(workflow: Workflow, plugins: Plugins, folder: Path | None) -> dict[str
     noted: dict[str, list[list[float]]] = {}
     with contextlib.ExitStack() as stack:
         for part, protections in PARTS.items():
-            for owner, name, _ in protections:
+            for owner, name, _, _ in protections:
                 seconds: list[float] = []
                 noted.setdefault(part, []).append(seconds)
                 stack.enter_context(mock.patch.object(owner, name, timed(getattr(owner, name), seconds)))
@@ -116,12 +134,59 @@ def costs(workflow: Workflow, plugins: Plugins, folder: Path | None) -> dict[str
     return {**found, "**all**": sum(found.values())}
 
 
-def per_node() -> str:
+def recorded(protection: Protection, calls: list[Callable[[], Any]]) -> Callable[..., Any]:
+    """The protecting function, which notes each call, so that it can be repeated."""
+    function = getattr(protection.owner, protection.name)
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        if protection.takes_time(*arguments, **keywords):
+            calls.append(functools.partial(function, *arguments, **keywords))
+        return function(*arguments, **keywords)
+
+    return call
+
+
+def costs_in_a_loop(workflow: Workflow, plugins: Plugins) -> dict[str, float]:
+    """Microseconds for each node in memory, by part, if the part's last calls in a run are repeated without a pause."""
+    noted: dict[str, list[list[Callable[[], Any]]]] = {}
+    with contextlib.ExitStack() as stack:
+        for part, protections in PARTS.items():
+            for protection in protections:
+                calls: list[Callable[[], Any]] = []
+                noted.setdefault(part, []).append(calls)
+                stack.enter_context(mock.patch.object(protection.owner, protection.name, recorded(protection, calls)))
+        Engine(None, plugins=plugins).run(workflow)
+    found = {}
+    for part, functions in noted.items():
+        last = [calls[-1] for calls in functions if calls]
+        found[part] = least(last) * len(functions[0]) / COUNT if last else 0.0
+    return {**found, "**all**": sum(found.values())}
+
+
+def least(calls: list[Callable[[], Any]]) -> float:
+    """Microseconds of these calls one after another, without those of calling nothing as often."""
+    empty = [_nothing] * len(calls)
+    seconds = {True: math.inf, False: math.inf}
+    for _ in range(LOOPS):
+        for is_empty, repeated in ((False, calls), (True, empty)):
+            began = time.perf_counter()
+            for _ in range(LOOP):
+                for function in repeated:
+                    function()
+            seconds[is_empty] = min(seconds[is_empty], time.perf_counter() - began)
+    return (seconds[False] - seconds[True]) / LOOP * 1e6
+
+
+def per_node(*, in_a_loop: bool) -> str:
     """A table of microseconds for each node."""
     plugins = load_plugins([NODES])
     columns = {}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         for kind, workflow in (("plain", chain(COUNT)), ("numeric", tensors(COUNT))):
+            if in_a_loop:
+                columns[f"{kind} node"] = costs_in_a_loop(workflow, plugins)
+                continue
             columns[f"{kind} node, memory"] = costs(workflow, plugins, None)
             columns[f"{kind} node, disk"] = costs(workflow, plugins, Path(temporary, kind))
     lines = [f"| us for each node | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
@@ -136,7 +201,7 @@ def without_protections() -> Iterator[None]:
     """Replace the protecting functions by those that do nothing during the block."""
     with contextlib.ExitStack() as stack:
         for part, protections in PARTS.items():
-            for owner, name, idle in protections if part != NEEDED else ():
+            for owner, name, idle, _ in protections if part != NEEDED else ():
                 stack.enter_context(mock.patch.object(owner, name, idle))
         yield
 
@@ -168,6 +233,7 @@ def main() -> None:
     """Print a table, or measure the main job."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=9, help="how many pairs of main jobs are run (default: 9)")
+    parser.add_argument("--loop", action="store_true", help="measure calls in a loop instead of whole runs")
     parser.add_argument("--main-job", action="store_true", help="measure the main job instead")
     parser.add_argument("--job", metavar="FOLDER", help=argparse.SUPPRESS)
     parser.add_argument(WITHOUT, action="store_true", help=argparse.SUPPRESS)
@@ -176,7 +242,7 @@ def main() -> None:
         with without_protections() if arguments.without else contextlib.nullcontext():
             job(arguments.job)
     else:
-        print(main_job(arguments.rounds) if arguments.main_job else per_node())
+        print(main_job(arguments.rounds) if arguments.main_job else per_node(in_a_loop=arguments.loop))
 
 
 if __name__ == "__main__":

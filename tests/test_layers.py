@@ -37,9 +37,9 @@ LAYERS: dict[str, str] = {
     "nodegraph.node_types": "fetching on_demand item_ports port_types spec portable returned yaml_core literals signature",
     "nodegraph.plugins": (
         "backend registry registered state codec list_codec codecs code distributions discovery hookspecs hook_checks "
-        "watched manager"
+        "watched used_code manager"
     ),
-    "nodegraph.plugins.state": "generators shared_changes locale_state number_state known_state",
+    "nodegraph.plugins.state": "generators shared_changes locale_state number_state known_state surroundings",
     "nodegraph.plugins.code": (
         "libraries installed running loads hidden_loads import_scan code_files imports plugin_code module_state shared_modules "
         "watch"
@@ -137,7 +137,7 @@ LAYERS: dict[str, str] = {
         "node_class loaders conditioning guides images latents masks sampling samplers guidance sigmas primitives by_hand table"
     ),
     "nodegraph_comfyui.exporting": "graph sampling models prompts latents pictures nodes editor exporter prompt_text",
-    "nodegraph_comfyui.reading": "numbers groups graph file api editor flatten",
+    "nodegraph_comfyui.reading": "signs numbers groups graph file api editor flatten",
     "nodegraph_training": "types data training nodes plugin",
     "nodegraph_training.data": "captions folder picture_world",
     "nodegraph_training.nodes": "data inputs options adapters autoencoders classifiers denoisers text_encoders evaluate",

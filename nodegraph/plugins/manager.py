@@ -32,6 +32,7 @@ from nodegraph.plugins.registered import RegisteredThings
 from nodegraph.plugins.registry import Entry, Origin, Registry
 from nodegraph.plugins.state.known_state import KnownState
 from nodegraph.plugins.state.locale_state import encoding_of_text
+from nodegraph.plugins.used_code import UsedCode
 from nodegraph.plugins.watched import WatchedNodes
 from nodegraph.settings import plugin_dirs as dirs_of_settings
 from nodegraph.text import did_you_mean, sentence
@@ -86,6 +87,7 @@ class Plugins:
         found.sort(key=lambda plugin: not hasattr(plugin.module, "add_hooks"))
         self._place_of: dict[str, str] = {}
         self._registered = RegisteredThings()
+        self._used_code: dict[str, UsedCode] = {}  # by node type, of nodes that receive no registered things
         self._loads: dict[str, Collection[Load]] = {}  # what the hooks of each plugin loaded
         registered = [self._register(plugin) for plugin in found]
         self._by_package = {plugin.package: plugin for plugin in registered if plugin.error is None and plugin.module is not None}
@@ -136,9 +138,16 @@ class Plugins:
         others = self.shared_modules.code_of_others(entry.origin.plugin)
         return f"{self._registered.choice(entry)} {others}".strip()
 
-    def was_replaced(self, entry: Entry[NodeSpec]) -> bool:
-        """Whether the code of a node type was replaced: a quick look, after each node. `is_unchanged` sees more."""
-        return not self._registered.has_same_code(entry, entry.value.function)
+    def used_code(self, node_type: str, things: Sequence[Entry[Any]] = ()) -> UsedCode:
+        """The code that a node of this type runs if it receives these registered things. Raises KeyError if there is none."""
+        found = self._used_code.get(node_type) if not things else None
+        if found is None:
+            entry = self.nodes.get(node_type)
+            watches = {"code_watch": self.code_watch, "shared_modules": self.shared_modules, "registered": self._registered}
+            found = UsedCode(entry, things, **watches)
+            if not things:
+                self._used_code[node_type] = found
+        return found
 
     def chosen_state(self) -> Callable[[NodeSpec], str] | None:
         """Returns a function from a node type to what a program chose that its results depend on; None if it chose nothing.

@@ -233,6 +233,8 @@ class InUse:
 
     def was_changed(self) -> bool:
         """Whether one of the values was changed in place since the node got it."""
+        if not self._versions:  # most nodes use none
+            return False
         return any(self._backend.version(value) != version for value, version in self._versions)
 
     def clear(self) -> None:

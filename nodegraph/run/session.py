@@ -22,6 +22,7 @@ from nodegraph.errors import CacheError, Cancelled, NodeError, NodegraphError
 from nodegraph.gc_pause import gc_paused
 from nodegraph.graph.expansion.undecided import known_part, next_decisions
 from nodegraph.graph.graph import Awaited, Graph, Output, ResolvedLink
+from nodegraph.plugins.state.surroundings import look_again_later
 from nodegraph.run.deciding import decide, decided_value, name_of, only_deciders, with_cached_decisions
 from nodegraph.run.events import Event, Notice, OutputWritten, PlanExtended, RunFinished, RunStarted, Status
 from nodegraph.run.known_results import Carried
@@ -396,6 +397,7 @@ class Session:
 
 def execute(request: RunRequest, context: RunContext, staff: Staff, keys_of: Callable[[Graph], Keys]) -> Result:
     """Run what is asked for. With NODEGRAPH_STALL, a run without progress prints what every thread does."""
+    look_again_later()
     seconds = load_stall_seconds()
     watching: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if seconds is not None:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Final
 
@@ -170,14 +170,21 @@ def generator_states(watched: bool) -> dict[str, Any]:
     None stands for a library that is not imported, or from whose generator no number was drawn since it was: a node may import it
     and draw. Torch is asked for watched nodes only: others do not compute with tensors.
     """
-    states: dict[str, Any] = {"numpy": None}
-    if hasattr(random := sys.modules.get("numpy.random"), "mtrand"):  # otherwise another thread is importing it
-        states["numpy"] = _numpy_state(random)
-    if watched:
-        states["torch"] = None
-        if hasattr(torch := imported_torch(), "default_generator"):
-            states["torch"] = _torch_state(torch)
-    return states
+    try:
+        generator = sys.modules["numpy.random"].mtrand._rand._bit_generator
+    except (KeyError, AttributeError):  # it is not imported, or another thread is importing it
+        state = None
+    else:
+        known, position_and_word, owner, first = _numpy or _NOTHING
+        if known is not generator:  # it can be replaced
+            _, position_and_word, owner, first = _look_at_numpy(generator)
+        state = position_and_word[0], owner.raw
+        if state == first:
+            state = None
+    if not watched:
+        return {"numpy": state}
+    torch = imported_torch()
+    return {"numpy": state, "torch": _torch_state(torch) if hasattr(torch, "default_generator") else None}
 
 
 def _torch_state(torch: Any) -> bytes | None:
@@ -263,47 +270,53 @@ _DOUBLE: Final = slice(12, _END_OF_DOUBLE)
 _SEARCHED_BYTES: Final = 512
 
 
-def _numpy_state(random: Any) -> Any:
-    global _reader
-    generator, known = random.mtrand._rand._bit_generator, _reader
-    if known is None or known[0] is not generator:  # it can be replaced
-        with _making_readers:
-            known = _reader
-            if known is None or known[0] is not generator:
-                known = _reader = generator, _numpy_reader(random, generator)
-    return known[1]()
+class _StateAsText:
+    """The state of a generator of another kind than NumPy's own one, in place of its owner's memory."""
+
+    def __init__(self, generator: Any) -> None:
+        self._generator = generator
+
+    @property
+    def raw(self) -> str:
+        return repr(self._generator.state)
 
 
-_reader: tuple[Any, Callable[[], Any]] | None = None  # of NumPy's generator, which comes first
+_numpy: tuple[Any, Sequence[int], Any, Any] | None = None  # what `_look_at_numpy` returned
+_NOTHING: Final = None, (0,), None, None
 
 
-def _numpy_reader(random: Any, generator: Any) -> Callable[[], Any]:
-    """Returns a function that reads the generator's memory: its position, and one word of its state, which changes every 624 draws.
+def _look_at_numpy(generator: Any) -> tuple[Any, Sequence[int], Any, Any]:
+    """Returns NumPy's global generator, what shows that a number was drawn from it, and the same before the first draw.
 
-    Its owner keeps every second normal number for the next call, which then does not change the generator. Reading
-    `generator.state` makes an array, which takes long.
+    What shows it is the generator's position with one word of its state, which changes every 624 draws, and the memory of its
+    owner, which keeps every second normal number for the next call and then does not change the generator. Reading
+    `generator.state` makes an array, which takes long. The last one is None if a number was drawn already.
     """
+    global _numpy
+    with _making_readers:
+        if _numpy is None or _numpy[0] is not generator:
+            _numpy = _memory_of_numpy(generator) or (generator, (0,), _StateAsText(generator), None)
+        return _numpy
+
+
+def _memory_of_numpy(generator: Any) -> tuple[Any, Sequence[int], Any, Any] | None:
+    """See `_look_at_numpy`; None if the memory does not look as expected."""
     if type(generator).__name__ != "MT19937":
-        return lambda: repr(generator.state)
+        return None
     import ctypes
 
+    random = sys.modules["numpy.random"].mtrand
     words, position = generator.state["state"]["key"], generator.state["state"]["pos"]
     memory = (ctypes.c_uint32 * _MT19937_WORDS).from_address(generator.ctypes.state_address)
     if [*memory] != [*words, position]:
-        return lambda: repr(generator.state)
+        return None
     end = ctypes.addressof(memory) + 4 * (_MT19937_WORDS - 2)
-    read = memoryview((ctypes.c_uint32 * 2).from_address(end)).tobytes
-    owner, header = random.mtrand._rand, object.__basicsize__  # the header counts references
-    owned = (ctypes.c_char * (type(owner).__basicsize__ - header)).from_address(id(owner) + header)
-    read_owned = memoryview(owned).tobytes
-    first = read(), read_owned()
-    is_at_first = position == random.mtrand.RandomState()._bit_generator.state["state"]["pos"] and (read(), read_owned()) == first
-
-    def state() -> tuple[bytes, bytes] | None:
-        now = read(), read_owned()
-        return None if is_at_first and now == first else now
-
-    return state
+    position_and_word = memoryview((ctypes.c_uint32 * 2).from_address(end)).cast("B").cast("Q")
+    header = object.__basicsize__  # which counts references
+    owner = (ctypes.c_char * (type(random._rand).__basicsize__ - header)).from_address(id(random._rand) + header)
+    first = position_and_word[0], owner.raw
+    is_at_first = position == random.RandomState()._bit_generator.state["state"]["pos"]
+    return generator, position_and_word, owner, first if is_at_first and (position_and_word[0], owner.raw) == first else None
 
 
 _MT19937_WORDS: Final = 624 + 1  # the state, and the position in it

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from nodegraph import Engine, Workflow
 from nodegraph.errors import WorkflowError
+from nodegraph.plugins.registered import RegisteredThings
 from nodegraph_nodes.models import find
 from tests.support import small_model
 from tests.support import synthetic_checkpoints as synthetic
@@ -225,7 +226,7 @@ def test_file_that_changes_during_the_run_is_used_but_not_kept(folder, make_engi
 
     object.__setattr__(spec, "function", changing)
     monkeypatch.setattr(engine.plugins, "is_unchanged", lambda thing: True)
-    monkeypatch.setattr(engine.plugins, "was_replaced", lambda entry: False)
+    monkeypatch.setattr(RegisteredThings, "has_same_code", lambda *_: True)
     try:
         result = engine.run(workflow(folder, "current.safetensors"), raise_errors=False)
     finally:

@@ -79,17 +79,15 @@ class CodeWatch:
         """A file of a plugin that was changed since the keys were made and that may have been used since; None if there is none."""
         if len(sys.modules) != self._module_count or len(LOADS) != self._loads:
             self._look_at_new_modules()
-        if plugin not in self._data:
-            return self._changed.get(plugin)
         found = self._changed.get(plugin)
-        if found is None:
+        if found is None and plugin in self._data:
             for path, state in self._data[plugin]:
                 if _state(path) != state:
                     found = self._changed[plugin] = Path(path)
                     break
         return found
 
-    def imports(self, plugins: Iterable[str]) -> Mapping[str, str]:
+    def imports(self, plugins: tuple[str, ...]) -> Mapping[str, str]:
         """The SHA-256 of each module, by path, that `plugins` may have imported and that is part of no plugin's code.
 
         These are the modules that were imported while their nodes ran, in this engine or another one, those that a library loaded
@@ -99,11 +97,10 @@ class CodeWatch:
         """
         if len(sys.modules) != self._module_count or len(LOADS) != self._loads:
             self._look_at_new_modules()
-        used = tuple(plugins)
-        found = self._found.get(used)
+        found = self._found.get(plugins)
         if found is None:
             with self._lock:
-                found = self._found[used] = self._imports_of(used)
+                found = self._found[plugins] = self._imports_of(plugins)
         return found
 
     def _imports_of(self, used: tuple[str, ...]) -> Mapping[str, str]:

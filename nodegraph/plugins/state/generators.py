@@ -38,5 +38,5 @@ def generator_reader() -> Callable[[], Any]:
     if [*memory[1:], memory[0]] != [*numbers]:
         return random.getstate
     position_and_word = (ctypes.c_uint64 * 2).from_address(ctypes.addressof(memory))  # the first word is the same after each seed
-    read = memoryview(position_and_word).tobytes
-    return lambda: (read(), generator.gauss_next)
+    memory_now = memoryview(position_and_word).cast("B").cast("Q")
+    return lambda: (memory_now[0], generator.gauss_next)

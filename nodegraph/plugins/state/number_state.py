@@ -26,6 +26,7 @@ Numbers: TypeAlias = "tuple[int | None, Context | None]"
 """The rounding mode of before, None if it was to the nearest number, and the context; None if `decimal` was not imported."""
 
 _known: Context | None = None
+_copy_known: Callable[[], Context]
 _get_context: Callable[[], Context]
 _set_context: Callable[[Context], None]
 
@@ -36,7 +37,7 @@ def enter_known_numbers() -> Numbers:
     if _known is None and not _find_decimal():
         return rounding, None
     before = _get_context()
-    _set_context(_known.copy())  # type: ignore[union-attr] # the node may change it
+    _set_context(_copy_known())  # the node may change it
     return rounding, before
 
 
@@ -51,11 +52,12 @@ def leave_known_numbers(before: Numbers) -> None:
 
 def _find_decimal() -> bool:
     """Find the functions for contexts, and make the known one. False if they are not there yet."""
-    global _known, _get_context, _set_context
+    global _known, _copy_known, _get_context, _set_context
     decimal: Any = sys.modules.get("decimal")
     if not hasattr(decimal, "setcontext"):  # not imported, or another thread is importing it
         return False
-    _get_context, _set_context, _known = decimal.getcontext, decimal.setcontext, _make_known(decimal)
+    known = _make_known(decimal)
+    _get_context, _set_context, _copy_known, _known = decimal.getcontext, decimal.setcontext, known.copy, known
     return True
 
 

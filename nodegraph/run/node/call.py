@@ -29,9 +29,9 @@ def compute(
     """
     before = _versions(arguments, context)
     watched = spec.numeric or context.plugins.watched[spec.name]
-    plugin = context.plugins.nodes.get(spec.name).origin.place
+    plugin = run.code.entry.origin.place
     run.ended, run.shared_changes, interrupts = None, shared_changes(), interrupted.count
-    with run.in_use, ProcessWatch(context.plugins.backend, watched=watched, plugin=plugin) as watch:
+    with run.in_use, ProcessWatch(context.plugins.backend, watched, plugin) as watch:
         result = _call(spec, arguments, run, context, read_again=read_again)
     if watch.restored:
         who = "it" if watch.ran_by_itself else "it, or another node that ran at the same time,"
@@ -69,7 +69,10 @@ def _problem(value: Any, codec: Codec | None, cache: Cache) -> str | None:
 
 def _versions(arguments: Mapping[str, Any], context: RunContext) -> dict[str, Any]:
     """For each argument that the node shares with others, what differs once it is changed. The other arguments are its own."""
-    if IMMUTABLE.issuperset(map(type, arguments.values())):
+    for value in arguments.values():
+        if type(value) not in IMMUTABLE:
+            break
+    else:
         return {}
     version = context.plugins.backend.version
     shared = {port: _shared(value, context.cache) for port, value in arguments.items() if type(value) not in IMMUTABLE}

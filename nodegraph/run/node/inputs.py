@@ -11,8 +11,9 @@ from nodegraph.graph.graph import ResolvedLink, Value
 from nodegraph.node_types.literals import LiteralError, check_range
 from nodegraph.node_types.returned import ReturnTypeError
 from nodegraph.node_types.spec import NodeSpec, Port
+from nodegraph.plugins.registry import Entry
 from nodegraph.run.node.node_run import NodeHost
-from nodegraph.run.tasks.task import InputList, NodeTask, RunContext, StoredInput, TaskInput
+from nodegraph.run.tasks.task import InputList, NodeTask, RegisteredInput, RunContext, StoredInput, TaskInput
 
 IMMUTABLE: Final = frozenset({type(None), bool, int, float, str})
 """The types whose values cannot be changed in place."""
@@ -30,6 +31,18 @@ def read_argument(input: TaskInput, task: NodeTask, context: RunContext, host: N
     if isinstance(input, StoredInput):
         return context.cache.load(input.key, input.port)
     return context.plugins.registries[input.registry].get(input.name).value
+
+
+def registered_things(task: NodeTask, context: RunContext) -> tuple[Entry[Any], ...]:
+    """The registered things that a node receives."""
+    things: tuple[Entry[Any], ...] = ()
+    for input in task.inputs.values():
+        if type(input) is Value:
+            if input.entry is not None:
+                things += (input.entry,)
+        elif type(input) is RegisteredInput:
+            things += (context.plugins.registries[input.registry].get(input.name),)
+    return things
 
 
 def check_linked(task: NodeTask, spec: NodeSpec, arguments: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from nodegraph.graph.graph import ResolvedLink
 from nodegraph.node_types.on_demand import OnDemand
 from nodegraph.node_types.spec import Run
+from nodegraph.plugins.used_code import UsedCode
 from nodegraph.run.events import NodeEvent, NodeProgress, Notice
 from nodegraph.run.model_memory import NOTHING, InUse, Sizes
 from nodegraph.run.node.work import WorkWatch
@@ -43,6 +44,7 @@ class NodeRun(Run):
 
     limit: Limit | None = None
     ended: Exception | None = None  # what ended the node at one of its steps, also if the node goes on
+    code: UsedCode  # that of the node's type, and of registered things that it receives
     work: WorkWatch | None = None  # only if the node's type has an input that is marked Continues
 
     def __init__(self, task: NodeTask, context: RunContext, host: NodeHost) -> None:

@@ -13,17 +13,15 @@ from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.work import WorkNote
 from nodegraph.errors import CacheError
 from nodegraph.files import FileState, file_states
-from nodegraph.graph.graph import Value
 from nodegraph.node_types.spec import NodeSpec
-from nodegraph.plugins.code.imports import SCRIPT
 from nodegraph.plugins.code.running import PLUGINS_WITH_PLUGINS
 from nodegraph.plugins.codec import Codec
-from nodegraph.plugins.registry import Entry
 from nodegraph.plugins.state.shared_changes import shared_changes
+from nodegraph.plugins.used_code import UsedCode
 from nodegraph.run.known_results import key_of_value, value_of
 from nodegraph.run.node.node_run import NodeRun
 from nodegraph.run.node.work import WorkWatch
-from nodegraph.run.tasks.task import NodeTask, Outcome, RegisteredInput, RunContext
+from nodegraph.run.tasks.task import NodeTask, Outcome, RunContext
 
 
 def files_changed(task: NodeTask, before: Mapping[Path, FileState | None], context: RunContext) -> bool:
@@ -52,7 +50,7 @@ def store_outcome(
 ) -> Outcome:
     """Store the result under its key, unless a file in the key changed while the node ran."""
     cache = context.cache
-    key, is_hidden = _key(task, spec, changed=changed, run=run, context=context)
+    key, is_hidden = _key(task, spec, changed=changed, run=run)
     stored_key = key if spec.keep else None
     snapshots, messages = cache.take(values, codecs, store=stored_key is not None or bool(task.passed_on))
     for message in messages:
@@ -60,7 +58,7 @@ def store_outcome(
     if key is not None and (reason := _changed_while_stored(snapshots, run)) is not None:
         key, stored_key, is_hidden = None, None, True
         run.notice(reason)
-    imports = _imports(task, context)
+    imports = run.code.imports()
     digests, codec_names = _digests(task, spec, snapshots, key=key, cache=cache)
     verified, wrong = False, None
     if task.checked and (key is not None or is_hidden):
@@ -95,7 +93,7 @@ def store_outcome(
     )
 
 
-def _key(task: NodeTask, spec: NodeSpec, *, changed: bool, run: NodeRun, context: RunContext) -> tuple[str | None, bool]:
+def _key(task: NodeTask, spec: NodeSpec, *, changed: bool, run: NodeRun) -> tuple[str | None, bool]:
     """The key that the result has, None if it is not kept, and whether the result depends on something that its key does not cover.
 
     The run gets a notice that says why it is not kept.
@@ -108,10 +106,10 @@ def _key(task: NodeTask, spec: NodeSpec, *, changed: bool, run: NodeRun, context
         return None, False
     if task.uncached_reason is not None:
         run.notice(f"its result is not kept: {task.uncached_reason}")
-    elif (message := _changed_code(task, context)) is not None:
+    elif (message := run.code.change()) is not None:
         run.notice(message)
         return None, False
-    elif task.key is not None and (message := _not_in_key(task, spec, run, context)) is not None:
+    elif task.key is not None and (message := _not_in_key(spec, run)) is not None:
         run.notice(message)
         return None, True
     return task.key, False
@@ -134,26 +132,24 @@ def _digests(
     return {**digests, **digests_of_items(task.wanted, snapshots, digests)}, codecs
 
 
-def work_watch(task: NodeTask, files: Mapping[Path, FileState | None], context: RunContext) -> WorkWatch:
+def work_watch(task: NodeTask, files: Mapping[Path, FileState | None], code: UsedCode, context: RunContext) -> WorkWatch:
     """What watches the unfinished work of a node that begins to run now, while its files are in these states."""
     return WorkWatch(
         WorkNote(task.type, task.workflow, task.node, {}),
-        depends=lambda: joined(task.inherited, _imports(task, context)),
-        is_sound=lambda: (
-            task.uncached_reason is None and not files_changed(task, files, context) and _changed_code(task, context) is None
-        ),
+        depends=lambda: joined(task.inherited, code.imports()),
+        is_sound=lambda: task.uncached_reason is None and not files_changed(task, files, context) and code.change() is None,
         are_same=context.cache.are_same,
     )
 
 
-def _not_in_key(task: NodeTask, spec: NodeSpec, run: NodeRun, context: RunContext) -> str | None:
+def _not_in_key(spec: NodeSpec, run: NodeRun) -> str | None:
     """A notice about something that the node used and that its key does not cover."""
     if run.drew:
         return (
             "a global generator of random numbers was used while it ran, as random.random() does; its result is used but not kept. "
             "Take a seed as an input, and make a generator from it"
         )
-    if run.used_engine or (PLUGINS_WITH_PLUGINS and context.plugins.nodes.get(task.type).origin.place in PLUGINS_WITH_PLUGINS):
+    if run.used_engine or run.code.entry.origin.place in PLUGINS_WITH_PLUGINS:
         who = "it" if run.used_engine else "a node of its plugin"
         return (
             f"{who} used an engine or plugins itself, and its key does not cover their code and files; its result is used but not "
@@ -181,52 +177,6 @@ def _changed_while_stored(snapshots: Mapping[str, Snapshot], run: NodeRun) -> st
             "result is used but not kept. Run it again without the node that sets the switch"
         )
     return None
-
-
-def _changed_code(task: NodeTask, context: RunContext) -> str | None:
-    """A notice about code of the node, or of a registered thing that it uses, that was changed since the keys were made."""
-    plugins = context.plugins
-    entry = plugins.nodes.get(task.type)
-    path, is_replaced = plugins.code_watch.changed(entry.origin.plugin), plugins.was_replaced(entry)
-    shared = plugins.shared_modules.changed(entry.origin.plugin)
-    for used in _used_things(task, context):
-        if path is not None or is_replaced:
-            break
-        path, is_replaced = plugins.code_watch.changed(used.origin.plugin), not plugins.is_unchanged(used)
-        shared = shared or plugins.shared_modules.changed(used.origin.plugin)
-    if shared is not None:
-        return (
-            f"the module {shared}, which other code of this process uses too, was changed in memory; its result is used but not "
-            f"kept. Start again, without the code that changes it"
-        )
-    if path is None and not is_replaced:
-        return None
-    if path == Path(SCRIPT):
-        return "its plugin imports __main__, which is in no file; its result is used but not kept. Run a program that is in a file"
-    code = (
-        f"in {path} was changed while this process ran"
-        if path is not None
-        else "that it runs was replaced in memory during the run"
-    )
-    return f"the code {code}; its result is used but not kept. Start again to use the new code"
-
-
-def _used_things(task: NodeTask, context: RunContext) -> list[Entry[Any]]:
-    """The registered things that a node receives."""
-    found = []
-    for input in task.inputs.values():
-        if type(input) is RegisteredInput:
-            found.append(context.plugins.registries[input.registry].get(input.name))
-        elif type(input) is Value and input.entry is not None:
-            found.append(input.entry)
-    return found
-
-
-def _imports(task: NodeTask, context: RunContext) -> Mapping[str, str]:
-    """The modules that the node may have imported and that no key covers."""
-    plugins = context.plugins
-    used = [plugins.nodes.get(task.type), *_used_things(task, context)]
-    return plugins.code_watch.imports([entry.origin.plugin for entry in used])
 
 
 def _computation(task: NodeTask, seconds: float, run: NodeRun, context: RunContext, *, imports: Mapping[str, str]) -> Computation:

@@ -5,24 +5,23 @@ This runs for every node, so it avoids what is slow: generators as context manag
 
 from __future__ import annotations
 
-import contextlib
 import os
+import sys
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 from nodegraph.plugins.backend import Backend
+from nodegraph.plugins.code.loads import import_times
 from nodegraph.plugins.code.running import RUNNING
 from nodegraph.plugins.code.watch import note_rest
 from nodegraph.plugins.state import locale_state
 from nodegraph.plugins.state.generators import drew, generator_reader
 from nodegraph.plugins.state.locale_state import enter_known_locale, leave_known_locale
 from nodegraph.plugins.state.number_state import enter_known_numbers, leave_known_numbers
-
-_AS_BYTES: Final = "_data"  # the environment variables as `os` keeps them: decoding them takes long
+from nodegraph.plugins.state.surroundings import note_surroundings, restore_surroundings
 
 # held while a node enters or leaves, so that no snapshot is taken of what a node has changed; `with` takes twice as long
 _acquire, _release = locale_state.lock.acquire, locale_state.lock.release
@@ -41,22 +40,23 @@ class ProcessWatch:
     restored: tuple[str, ...] = ()
     _known_state: AbstractContextManager[None] | None = None
 
-    def __init__(self, backend: Backend, *, watched: bool, plugin: str) -> None:
-        self._backend, self._watched, self.plugin, self.thread = backend, watched, plugin, _thread()
+    def __init__(self, backend: Backend, watched: bool, plugin: str) -> None:
+        self._backend = backend  # one by one, and by position, takes half the time
+        self._watched = watched
+        self.plugin = plugin
+        self.thread = _thread()
 
     def __enter__(self) -> ProcessWatch:
-        global _read_generator, _variables, _directory, _nodes
+        global _read_generator, _nodes
         if _read_generator is None:
             _read_generator = generator_reader()
         _acquire()
         try:
             if not RUNNING:
-                _variables, _nodes = getattr(os.environ, _AS_BYTES, os.environ).copy(), 0
-                try:
-                    _directory = os.getcwd()  # noqa: PTH109 (it makes no path object)
-                except OSError:
-                    _directory = None
-                note_rest()
+                _nodes = 0
+                note_surroundings()
+                if len(sys.modules) != import_times.module_count:
+                    note_rest()
             enter_known_locale()
             RUNNING.add(self)
             _nodes += 1
@@ -84,49 +84,15 @@ class ProcessWatch:
             RUNNING.discard(self)
             if leave_known_locale():
                 self.restored += ("the locale",)
-            if not RUNNING and (_variables != getattr(os.environ, _AS_BYTES, os.environ) or _directory != _current_directory()):
-                self.restored += _restore()
+            if not RUNNING and (restored := restore_surroundings()):
+                self.restored += restored
             if self.restored:
                 self.ran_by_itself = _nodes == 1
         finally:
             _release()
 
 
-# while nodes run: the process before the first of them began, and how many have begun since; plain variables cost the least
-_variables: dict[Any, Any] = {}
-_directory: str | None = None
-_nodes = 0
-
-
-def _restore() -> tuple[str, ...]:
-    """Undo what nodes changed; returns the names of the parts."""
-    restored: tuple[str, ...] = ()
-    if _variables != getattr(os.environ, _AS_BYTES, os.environ):
-        _set_environment(_variables)
-        restored += ("environment variables",)
-    if _directory is not None and _directory != _current_directory():
-        with contextlib.suppress(OSError):
-            os.chdir(_directory)
-            restored += ("the current directory",)
-    return restored
-
-
-def _set_environment(variables: Mapping[Any, Any]) -> None:
-    decode: Callable[[Any], str] = getattr(os.environ, "decodekey", str)
-    before = {decode(name): os.fsdecode(value) for name, value in variables.items()}
-    has_timezone = "TZ" in os.environ or "TZ" in before
-    for name in set(os.environ) - before.keys():
-        del os.environ[name]
-    os.environ.update(before)
-    if has_timezone and hasattr(time, "tzset"):
-        time.tzset()  # a node may have called it for another value
-
-
-def _current_directory() -> str | None:
-    try:
-        return os.getcwd()  # noqa: PTH109 (it makes no path object)
-    except OSError:
-        return None
+_nodes = 0  # that have begun since the first of those that run now
 
 
 def _forget_nodes() -> None:

@@ -14,11 +14,12 @@ from nodegraph.errors import Cancelled, PluginError
 from nodegraph.files import file_states
 from nodegraph.graph.graph import Value
 from nodegraph.node_types.spec import NodeSpec
+from nodegraph.plugins.used_code import UsedCode
 from nodegraph.run.events import NodeStarted
 from nodegraph.run.node.attempts import compute_with_retries
 from nodegraph.run.node.call import compute
 from nodegraph.run.node.failure import explain_failure
-from nodegraph.run.node.inputs import IMMUTABLE, check_linked, read_argument
+from nodegraph.run.node.inputs import IMMUTABLE, check_linked, read_argument, registered_things
 from nodegraph.run.node.node_run import NodeHost, NodeRun, waiting
 from nodegraph.run.node.outcome import files_changed, store_outcome, work_watch
 from nodegraph.run.tasks.task import NodeTask, Outcome, RunContext
@@ -32,7 +33,8 @@ def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
     run = NodeRun(task, context, host)
     started = time.perf_counter()
     try:
-        spec = _node_type(task, context)
+        run.code = _code(task, context)
+        spec = run.code.entry.value
         with _lock(task, spec, context, host) as look_again:
             hit = context.cache.lookup(task.key, task.wanted) if look_again and task.key is not None else None
             if hit is not None:
@@ -59,7 +61,7 @@ def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
             started = time.perf_counter()
             files = file_states(task.files) if task.files else {}
             if task.work_key is not None:
-                run.work = work_watch(task, files, context)
+                run.work = work_watch(task, files, run.code, context)
             if spec.timeout is None and not spec.retries:
                 values, codecs = compute(spec, arguments, run, context, read_again=read_arguments)
             else:
@@ -88,18 +90,19 @@ def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
         return Outcome(seconds=time.perf_counter() - started, notices=tuple(run.notices), error=error, message=message)
 
 
-def _node_type(task: NodeTask, context: RunContext) -> NodeSpec:
-    """The node type of a task. Raises PluginError if this process has it not, or with other code than the keys cover."""
+def _code(task: NodeTask, context: RunContext) -> UsedCode:
+    """The code of a task. Raises PluginError if this process has not its node type, or with other code than the keys cover."""
     try:
-        entry = context.plugins.nodes.get(task.type)
+        code = context.plugins.used_code(task.type, registered_things(task, context))
     except KeyError:
         raise PluginError(f"the worker has no node type '{task.type}'. Install {task.code} for the workers, too") from None
-    if entry.origin.identity != task.code:
+    origin = code.entry.origin
+    if origin.identity != task.code:
         raise PluginError(
-            f"the worker has other code of node type '{task.type}': expected {task.code}, found {entry.origin.identity}. "
+            f"the worker has other code of node type '{task.type}': expected {task.code}, found {origin.identity}. "
             f"Install the same plugins for the workers"
         )
-    return entry.value
+    return code
 
 
 def _lock(task: NodeTask, spec: NodeSpec, context: RunContext, host: NodeHost) -> AbstractContextManager[bool]:
