@@ -99,6 +99,10 @@ def test_listings_of_samplers_need_no_torch(name):
         ("from nodegraph_nodes import plugin; plugin.register_nodes(id)", HEAVY),
         ("from nodegraph_training import plugin; plugin.register_nodes(id)", HEAVY),
         ("import nodegraph_nodes.types", HEAVY),
+        (
+            "from nodegraph_comfyui import plugin as p; p._import(type('', (), {'data': b'nodegraph: 1'}))",
+            {"nodegraph_comfyui.importer"},
+        ),
         ("import nodegraph_diffusion", HEAVY),
         ("import nodegraph_diffusion.sampling, nodegraph_diffusion.schedules, nodegraph_diffusion.guidance", HEAVY | {"scipy"}),
     ],

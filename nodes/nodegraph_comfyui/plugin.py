@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nodegraph import hookimpl
+from nodegraph_comfyui.reading.signs import is_picture, may_be_graph
 
 __nodegraph_includes__ = ("nodegraph_diffusion", "nodegraph_nodes")
 __nodegraph_excludes__ = ("*.md", "*.yaml", "*.png", "*.safetensors", "*.json", "merges.txt")
@@ -23,7 +24,7 @@ def register_exporters(register: Callable[..., None]) -> None:
 
 @hookimpl
 def output_texts(nodes: Mapping[str, Mapping[str, Any]], node: str, data: bytes) -> Mapping[str, str]:
-    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+    if not is_picture(data):
         return {}
     from nodegraph_comfyui.exporting.prompt_text import prompt_text
 
@@ -33,6 +34,8 @@ def output_texts(nodes: Mapping[str, Mapping[str, Any]], node: str, data: bytes)
 
 def _import(request: Any) -> Any:
     """Graphs of ComfyUI: JSON in API or editor format, and pictures."""
+    if not may_be_graph(request.data):  # as every workflow of ours in YAML
+        return None
     from nodegraph_comfyui.importer import import_comfyui
 
     return import_comfyui(request)

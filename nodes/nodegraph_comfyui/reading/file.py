@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from nodegraph.plugin_api import WorkflowError
 from nodegraph_comfyui.reading.graph import problem
+from nodegraph_comfyui.reading.signs import is_picture, may_be_graph
 from nodegraph_nodes.pictures.foreign import text_chunks
-
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -24,9 +23,9 @@ class Found:
 
 def find_graph(data: bytes, file: str) -> Found | None:
     """The graph in a file; None if the file is not ComfyUI's. Raises WorkflowError if it is damaged."""
-    if data.startswith(_PNG):
+    if is_picture(data):
         return _in_picture(data, file)
-    if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+    if not may_be_graph(data):
         return None
     try:
         content = json.loads(data)
