@@ -218,6 +218,8 @@ def main_job(rounds: int) -> str:
                 raise SystemExit("the main job failed")
             if i:
                 seconds[protected].append(usage.ru_utime + usage.ru_stime)
+        if i:
+            print(f"  pair {i}: {seconds[True][-1]:.2f} and {seconds[False][-1]:.2f} s", file=sys.stderr, flush=True)
     share = median((on - off) / off for on, off in zip(seconds[True], seconds[False], strict=True))
     least = f"least {min(seconds[True]):.2f} and {min(seconds[False]):.2f} s"
     return f"main job: {share:+.1%}, the median of {rounds} pairs; with and without protections: {least}"

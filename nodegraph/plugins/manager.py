@@ -142,9 +142,13 @@ class Plugins:
         """The code that a node of this type runs if it receives these registered things. Raises KeyError if there is none."""
         found = self._used_code.get(node_type) if not things else None
         if found is None:
-            entry = self.nodes.get(node_type)
-            watches = {"code_watch": self.code_watch, "shared_modules": self.shared_modules, "registered": self._registered}
-            found = UsedCode(entry, things, **watches)
+            found = UsedCode(
+                self.nodes.get(node_type),
+                things,
+                code_watch=self.code_watch,
+                shared_modules=self.shared_modules,
+                registered=self._registered,
+            )
             if not things:
                 self._used_code[node_type] = found
         return found

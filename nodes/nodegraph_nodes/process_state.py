@@ -282,7 +282,7 @@ class _StateAsText:
 
 
 _numpy: tuple[Any, Sequence[int], Any, Any] | None = None  # what `_look_at_numpy` returned
-_NOTHING: Final = None, (0,), None, None
+_NOTHING: Final[tuple[Any, Sequence[int], Any, Any]] = None, (0,), None, None
 
 
 def _look_at_numpy(generator: Any) -> tuple[Any, Sequence[int], Any, Any]:
