@@ -192,6 +192,29 @@ INVOKE = {
     "scheduler": "dpmpp_2m_k",
     "model": {"name": "v1-5", "base": "sd-1", "hash": "blake3:ab"},
 }
+SETS = """Steps: 30, Sampler: UniPC, Schedule type: Karras, CFG scale: 7, Seed: 5, Size: 512x768, Model hash: 3d1b, Model: v1-5, \
+VAE hash: df3c, VAE: kl.ckpt, Denoising strength: 0.5, Clip skip: 2, \
+Tiled Diffusion: {"Method": "MultiDiffusion", "Tile": [112, 144]}, \
+ControlNet 0: "Module: canny, Model: control_v11p [d14c], Weight: 0.6", \
+Hires prompt: "a castle, \\"high\\"\\nhills", Hires upscale: 2, \
+Hires steps: 15, Hires upscaler: Latent, Lora hashes: "x: 0123, y: 4567", TI hashes: "easynegative: c74b", \
+Hashes: {"vae": "df3c", "model": "3d1b"}, Version: v1.6.0"""
+HIRES = f"a castle <lora:x:0.8>,\nat night\nNegative prompt: easynegative\n{SETS}"
+FLUX = """a castle
+Steps: 25, Sampler: Euler, Schedule type: Simple, CFG scale: 1, Distilled CFG Scale: 3.5, Seed: 5, Size: 896x1152, \
+Model: flux1-dev-Q8_0, Version: f2.0.1v1.10.1-previous-313-g8a042934, Module 1: ae, Module 2: clip_l, Module 3: t5xxl_fp16"""
+INVOKE_3 = {
+    "app_version": "3.3.0post3",
+    "generation_mode": "txt2img",
+    "positive_prompt": "a castle",
+    "seed": 5,
+    "scheduler": "dpmpp_2m_sde_k",
+    "clip_skip": 0,
+    "model": {"model_name": "v1-5", "base_model": "sd-1", "model_type": "main"},
+    "controlnets": [{"control_model": {"model_name": "canny", "base_model": "sd-1"}, "control_weight": 1.0}],
+    "loras": [{"lora": {"model_name": "ink", "base_model": "sd-1"}, "weight": 0.75}, {"model": {"name": "new"}, "weight": 1}],
+    "vae": {"model_name": "sd-vae-ft-mse", "base_model": "sd-1"},
+}
 OLD_INVOKE = {
     "app_version": "2.3.5",
     "model_weights": "v1-5",
@@ -218,6 +241,36 @@ def picture(chunks, *, compressed=False):
         ({"parameters": A1111.replace("v1.10.1", "f2.0.1v1.10.1")}, "Forge", {"version": "f2.0.1v1.10.1", "schedule": "Karras"}),
         ({"invokeai_metadata": json.dumps(INVOKE), "invokeai_graph": "{}"}, "InvokeAI", {"version": "5.0.0", "model": "v1-5"}),
         ({"sd-metadata": json.dumps(OLD_INVOKE)}, "InvokeAI", {"model": "v1-5", "sampler": "k_lms"}),
+        (
+            {"parameters": HIRES},
+            "AUTOMATIC1111",
+            {
+                "prompt": "a castle <lora:x:0.8>,\nat night",
+                "negative": "easynegative",
+                "model": "v1-5",
+                "height": "768",
+                "Tiled Diffusion": '{"Method": "MultiDiffusion", "Tile": [112, 144]}',
+                "ControlNet 0": "Module: canny, Model: control_v11p [d14c], Weight: 0.6",
+                "Hires prompt": 'a castle, "high"\nhills',
+                "Hires upscaler": "Latent",
+                "TI hashes": "easynegative: c74b",
+                "Hashes": '{"vae": "df3c", "model": "3d1b"}',
+                "version": "v1.6.0",
+            },
+        ),
+        ({"parameters": FLUX}, "Forge", {"Distilled CFG Scale": "3.5", "Module 3": "t5xxl_fp16", "model": "flux1-dev-Q8_0"}),
+        (
+            {"invokeai_metadata": json.dumps(INVOKE_3)},
+            "InvokeAI",
+            {"model": "v1-5", "vae": "sd-vae-ft-mse", "loras": "ink: 0.75, new: 1", "controls": "canny: 1.0", "mode": "txt2img"},
+        ),
+        ({"sd-metadata": json.dumps({"image": {"prompt": "a castle", "seed": 5}})}, "InvokeAI", {}),
+        (
+            {"Dream": '"a castle of \\"salt\\"" -s50 -W512 -H768 -C7.5 -Ak_lms -S5'},
+            "InvokeAI",
+            {"prompt": 'a castle of "salt"', "steps": "50", "height": "768", "sampler": "k_lms", "cfg": "7.5"},
+        ),
+        ({"Dream": '"a castle" -s50 -b1 -W512 -H512 -C7.5 -mk_lms -S5'}, "InvokeAI", {"sampler": "k_lms", "cfg": "7.5"}),
         ({"Dream": '"a castle" -s 20 -S 5 -W 512 -H 768 -C 7.5 -A k_lms'}, "InvokeAI", {"sampler": "k_lms", "cfg": "7.5"}),
     ],
 )
@@ -256,7 +309,14 @@ def test_hostile_pictures_are_described_as_far_as_they_can_be():
     ]
     for part in others:
         assert describe_picture(start + part) is None
-    for key in ("prompt", "parameters", "invokeai_metadata", "sd-metadata", "Dream"):
+    graph = {"nodes": {"a": {"type": "l2i"}, "b": {"type": "denoise_latents"}, "c": 3}, "edges": []}
+    assert describe_picture(picture({"invokeai_graph": json.dumps(graph)})) == {
+        "program": "InvokeAI",
+        "nodes": "denoise_latents, l2i",
+    }
+    for value in ('"' * 60_000, "[" * 60_000, 'a: "' * 15_000):
+        assert describe_picture(picture({"parameters": f"Steps: 2, X: {value}"}))["steps"] == "2"
+    for key in ("prompt", "parameters", "invokeai_metadata", "invokeai_graph", "sd-metadata", "Dream"):
         for text in (deep, "", "{}", "[]", "null", '{"image": 3, "1": {"class_type": 4, "inputs": {}}}', '{"a":' * 5000):
             assert describe_picture(picture({key: text})) is None
     assert describe_picture(picture({"prompt": json.dumps(circle)})) == {"program": "ComfyUI", "nodes": "KSampler, X"}

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _LONGEST: Final = 16 << 20  # bytes of a text
-_SETTING: Final = re.compile(r'\s*([A-Za-z][\w /+-]*):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
-_DREAM: Final = {"-s": "steps", "-S": "seed", "-C": "cfg", "-A": "sampler", "-W": "width", "-H": "height"}
+_LONGEST_LINE: Final = 1 << 16  # characters of settings
+_SETTING: Final = re.compile(r"[\s,]*([A-Za-z][\w /+().-]*):\s*")
+_JSON: Final = json.JSONDecoder()
+_DREAM: Final = {"s": "steps", "S": "seed", "C": "cfg", "A": "sampler", "m": "sampler", "W": "width", "H": "height"}
+_DREAM_OPTION: Final = re.compile(rf"(?<!\S)-([{''.join(_DREAM)}])\s*([^\s-]\S*)")  # "-s50" and "-s 50"
 
 
 def describe_picture(data: bytes) -> dict[str, Any] | None:
@@ -83,7 +85,7 @@ def _automatic1111(text: str) -> dict[str, Any] | None:
     lines = text.strip().split("\n")
     if not re.match(r"Steps: \d", lines[-1]):
         return None
-    settings = {name.strip(): _unquoted(value.strip()) for name, value in _SETTING.findall(lines[-1])}
+    settings = dict(_settings(lines[-1][:_LONGEST_LINE]))
     prompt, _, negative = "\n".join(lines[:-1]).partition("Negative prompt:")
     version = settings.pop("Version", "")
     program = "Forge" if re.match(r"f\d|neo", version) else "AUTOMATIC1111"
@@ -109,13 +111,21 @@ def _automatic1111(text: str) -> dict[str, Any] | None:
     }
 
 
-def _unquoted(value: str) -> str:
-    if value.startswith('"'):
-        try:
-            return str(json.loads(value))
-        except ValueError:
-            return value
-    return value
+def _settings(line: str) -> Iterator[tuple[str, str]]:
+    """The settings in a line such as `Steps: 20, Hashes: {"model": "ab"}, Lora hashes: "x: 01, y: 23"`."""
+    position = 0
+    while match := _SETTING.match(line, position):
+        start = position = match.end()
+        value: Any = None
+        if line[start : start + 1] in ('"', "{", "["):
+            try:
+                value, position = _JSON.raw_decode(line, start)
+            except (ValueError, RecursionError):
+                position = start
+        if position == start:
+            comma = line.find(",", start)
+            position = len(line) if comma < 0 else comma
+        yield match[1].strip(), value if isinstance(value, str) else line[start:position].strip()
 
 
 def _comfyui(text: str) -> dict[str, Any] | None:
@@ -162,14 +172,44 @@ def _plain(value: Any) -> Any:
 
 def _invokeai(text: str) -> dict[str, Any] | None:
     found = _object(text)
-    model = found.get("model")
     names = {"prompt": "positive_prompt", "negative": "negative_prompt", "sampler": "scheduler", "cfg": "cfg_scale"}
     settings = {short: _plain(found.get(name)) for short, name in names.items()}
     settings |= {name: _plain(found.get(name)) for name in ("steps", "seed", "width", "height")}
     if not any(value is not None for value in settings.values()):
         return None
-    name = model.get("name") or model.get("model_name") if isinstance(model, dict) else model
-    return {"program": "InvokeAI", "version": _plain(found.get("app_version")), **settings, "model": _plain(name)}
+    return {
+        "program": "InvokeAI",
+        "version": _plain(found.get("app_version")),
+        **settings,
+        "model": _model(found.get("model")),
+        "mode": _plain(found.get("generation_mode")),
+        "vae": _model(found.get("vae")),
+        "loras": _weighted(found.get("loras"), ("model", "lora"), "weight"),
+        "controls": _weighted(found.get("controlnets"), ("control_model",), "control_weight"),
+    }
+
+
+def _model(value: Any) -> Any:
+    """The name of a model in InvokeAI's metadata: text, or an object whose names differ between versions."""
+    return _plain(value.get("name") or value.get("model_name")) if isinstance(value, dict) else _plain(value)
+
+
+def _weighted(values: Any, names: tuple[str, ...], weight: str) -> str:
+    """Models with their weights, as A1111 lists them."""
+    found = []
+    for value in values if isinstance(values, list) else ():
+        if isinstance(value, dict):
+            model = next(filter(None, (_model(value.get(name)) for name in names)), "?")
+            found.append(f"{model}: {value.get(weight)}")
+    return ", ".join(found)
+
+
+def _invokeai_graph(text: str) -> dict[str, Any] | None:
+    """A picture of the canvas may have only this."""
+    nodes = _object(text).get("nodes")
+    types = {node.get("type") for node in nodes.values() if isinstance(node, dict)} if isinstance(nodes, dict) else set()
+    names = sorted(type for type in types if isinstance(type, str))
+    return {"program": "InvokeAI", "nodes": ", ".join(names)} if names else None
 
 
 def _old_invokeai(text: str) -> dict[str, Any] | None:
@@ -187,18 +227,18 @@ def _old_invokeai(text: str) -> dict[str, Any] | None:
 
 
 def _dream(text: str) -> dict[str, Any] | None:
-    match = re.match(r'\s*"([^"]*)"(.*)', text, re.DOTALL)
+    match = re.match(r'\s*"((?:\\.|[^"\\])*)"(.*)', text, re.DOTALL)
     if match is None:
         return None
-    words = match[2].split()
-    settings = {_DREAM[word]: value for word, value in itertools.pairwise(words) if word in _DREAM}
-    return {"program": "InvokeAI", "prompt": match[1], **settings}
+    settings = {_DREAM[option]: value for option, value in _DREAM_OPTION.findall(match[2])}
+    return {"program": "InvokeAI", "prompt": re.sub(r"\\(.)", r"\1", match[1]), **settings}
 
 
 _PROGRAMS: Final[Mapping[str, Callable[[str], dict[str, Any] | None]]] = {
     "invokeai_metadata": _invokeai,
     "sd-metadata": _old_invokeai,
     "Dream": _dream,
+    "invokeai_graph": _invokeai_graph,
     "parameters": _automatic1111,
     "prompt": _comfyui,
 }
