@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import itertools
 import math
@@ -196,3 +197,75 @@ def test_polyexponential_levels(imported):
     found = levels_of(imported, "PolyexponentialScheduler", steps=3, sigma_max=8.0, sigma_min=0.5, rho=2.0)
     middle = math.exp(0.25 * (math.log(8) - math.log(0.5)) + math.log(0.5))
     assert found == pytest.approx([8, middle, 0.5, 0], rel=1e-6)
+
+
+# --- what is known of classes that no template contains
+
+FACTS = """
+CheckpointLoader: config_name, ckpt_name
+CLIPLoader: clip_name, type, device
+DualCLIPLoader: clip_name1, clip_name2, type, device
+UNETLoader: unet_name, weight_dtype
+LoraLoaderModelOnly: lora_name, strength_model=1.0
+ModelSamplingDiscrete: sampling, zsnr=False
+CLIPTextEncodeSDXL: width=1024, height=1024, crop_w=0, crop_h=0, target_width=1024, target_height=1024, text_g, text_l
+CLIPTextEncodeSDXLRefiner: ascore=6.0, width=1024, height=1024, text
+ConditioningAverage: conditioning_to_strength=1.0
+ConditioningSetAreaPercentage: width=1.0, height=1.0, x=0.0, y=0.0, strength=1.0
+ConditioningSetAreaStrength: strength=1.0
+ConditioningSetMask: strength=1.0, set_cond_area
+ConditioningSetTimestepRange: start=0.0, end=1.0
+InpaintModelConditioning: noise_mask=True
+LatentComposite: x=0, y=0, feather=0
+LatentCompositeMasked: x=0, y=0, resize_source=False
+RepeatLatentBatch: amount=1
+LatentFromBatch: batch_index=0, length=1
+LatentBatchSeedBehavior: seed_behavior='fixed'
+LoadImageMask: image, channel
+ImageToMask: channel
+ThresholdMask: value=0.5
+GrowMask: expand=0, tapered_corners=True
+ImageScaleBy: upscale_method, scale_by=1.0
+ImageScaleToTotalPixels: upscale_method, megapixels=1.0, resolution_steps=1
+ImageCompositeMasked: x=0, y=0, resize_source=False
+RepeatImageBatch: amount=1
+ImageFromBatch: batch_index=0, length=1
+CFGGuider: cfg=8.0
+DualCFGGuider: cfg_conds=8.0, cfg_cond2_negative=8.0, style
+PerpNegGuider: cfg=8.0, neg_scale=1.0
+PerpNeg: neg_scale=1.0
+RescaleCFG: multiplier=0.7
+PerturbedAttentionGuidance: scale=3.0
+SelfAttentionGuidance: scale=0.5, blur_sigma=2.0
+DifferentialDiffusion: strength=1.0
+BasicScheduler: scheduler, steps=20, denoise=1.0
+BetaSamplingScheduler: steps=20, alpha=0.6, beta=0.6
+KarrasScheduler: steps=20, sigma_max=14.614642, sigma_min=0.0291675, rho=7.0
+ExponentialScheduler: steps=20, sigma_max=14.614642, sigma_min=0.0291675
+PolyexponentialScheduler: steps=20, sigma_max=14.614642, sigma_min=0.0291675, rho=1.0
+LaplaceScheduler: steps=20, sigma_max=14.614642, sigma_min=0.0291675, mu=0.0, beta=0.5
+VPScheduler: steps=20, beta_d=19.9, beta_min=0.1, eps_s=0.001
+AlignYourStepsScheduler: model_type, steps=10, denoise=1.0
+SplitSigmas: step=0
+SplitSigmasDenoise: denoise=1.0
+SamplerDPMPP_2M_SDE: solver_type, eta=1.0, s_noise=1.0, noise_device
+SamplerDPMPP_SDE: eta=1.0, s_noise=1.0, r=0.5, noise_device
+SamplerER_SDE: solver_type, max_stage=3, eta=1.0, s_noise=1.0
+SamplerSEEDS2: solver_type, eta=1.0, s_noise=1.0, r=0.5
+SaveLatent: filename_prefix='latents/ComfyUI'
+PrimitiveInt: value
+StringConcatenate: string_a, string_b, delimiter=''
+"""
+"""The values in the order of ComfyUI's definitions, which is that of the editor's lists, and the defaults that they have there."""
+
+
+@pytest.mark.parametrize("line", FACTS.strip().splitlines())
+def test_values_of_a_class_are_those_of_its_definition(line):
+    name, _, values = line.partition(": ")
+    known = [found for found in TABLE[name].known.values() if found.is_value]
+    expected = [text.partition("=") for text in values.split(", ")]
+    assert [found.name for found in known] == [text for text, *_ in expected]
+    for found, (_, has_default, default) in zip(known, expected, strict=True):
+        if has_default:
+            assert found.default == ast.literal_eval(default)
+            assert type(found.default) is type(ast.literal_eval(default))

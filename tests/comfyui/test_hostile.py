@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nodegraph.errors import WorkflowError
 from nodegraph.plugin_api import ImportRequest
+from nodegraph_comfyui.building import call
 from nodegraph_comfyui.importer import import_comfyui
 from tests.support.comfy_graphs import as_editor, changed, node, picture, txt2img, with_subgraph
 
@@ -86,6 +87,31 @@ def test_long_chain_is_converted(imported):
         above = ["5", 0] if k == 0 else [f"u{k - 1}", 0]
         graph[f"u{k}"] = node("LatentUpscaleBy", samples=above, upscale_method="area", scale_by=1.0)
     assert len(imported(changed(graph, "3", latent_image=["u999", 0])).workflow.nodes) > 1000
+
+
+def test_workflow_may_not_grow_without_limit(imported, monkeypatch):
+    """Each sampler needs the pictures of its prompt with its own seed."""
+    monkeypatch.setattr(call, "MOST_STEPS", 100)
+    graph = txt2img() | {"20": node("LoadImage", image="x.png"), "50": node("CLIPVisionLoader", clip_name="x")}
+    graph["51"] = node("CLIPVisionEncode", clip_vision=["50", 0], image=["20", 0])
+    prompt, latent = "6", "5"
+    for k in range(20):
+        graph[f"c{k}"] = node("unCLIPConditioning", conditioning=[prompt, 0], clip_vision_output=["51", 0], strength=1.0 + k)
+        prompt = f"c{k}"
+    for k in range(20):
+        sampled = {**graph["3"]["inputs"], "seed": k, "positive": [prompt, 0], "latent_image": [latent, 0]}
+        graph[f"s{k}"] = node("KSampler", **sampled)
+        latent = f"s{k}"
+    assert "more than 100 nodes" in refused(imported, changed(graph, "8", samples=[latent, 0]))
+
+
+def test_thousands_of_groups(imported):
+    graph = as_editor(txt2img())
+    graph["groups"] = [{"title": f"<b>{k}", "bounding": [-1e308, -1e308, 1e308, 1e308]} for k in range(10_000)]
+    graph["groups"] += [{"title": "x" * 10_000, "bounding": [float("nan"), 10**400, None, {}]}, {"bounding": []}, None]
+    for part in graph["nodes"]:
+        part |= {"pos": [0, 10**400], "size": "x"}
+    assert imported(graph).comments == {}
 
 
 def test_subgraph_that_contains_itself(imported):
