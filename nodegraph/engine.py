@@ -119,8 +119,9 @@ class Engine:
         threads = ThreadWorkers()
         self._staff = Staff(workers=threads, local=threads, jobs=Jobs())
         self._runs = Runs()
-        if self._workers is not None:
-            self._connect(self._workers, threads)
+        if (workers := self._workers) is not None:
+            self._runs = Runs(lambda: workers.parallel)
+            self._connect(workers, threads)
 
     def _connect(self, workers: OtherProcesses, threads: ThreadWorkers) -> None:
         if self.cache_dir is None:

@@ -17,7 +17,7 @@ from nodegraph.run.tasks.task import CancelFlag, stopped
 RunStatus = Literal["queued", "running", "done", "failed", "cancelled"]
 
 MAX_BACKGROUND_RUNS: Final = 32
-"""How many runs that `Engine.start` began go on at once. The others are queued."""
+"""How many runs that `Engine.start` began go on at once; more if workers in other processes serve more. The others are queued."""
 
 
 class BackgroundRun:
@@ -148,9 +148,13 @@ class RunHandle:
 
 
 class Runs:
-    """The active runs of an engine: those in threads of its callers, and those that it runs in the background."""
+    """The active runs of an engine: those in threads of its callers, and those that it runs in the background.
 
-    def __init__(self) -> None:
+    `parallel` is how many runs the workers can serve at once.
+    """
+
+    def __init__(self, parallel: Callable[[], int] = lambda: 1) -> None:
+        self._parallel = parallel
         self._active: dict[int, CancelFlag] = {}
         self._sequences: list[CancelFlag] = []
         self._begun = 0
@@ -191,7 +195,7 @@ class Runs:
         with self._changed:
             number, overlapped = self._begin(cancel)
             self._queue.append((number, functools.partial(work, overlapped)))
-            if self._threads < MAX_BACKGROUND_RUNS:
+            if self._threads < max(MAX_BACKGROUND_RUNS, self._parallel()):
                 self._threads += 1
                 try:
                     threading.Thread(target=self._work, name=f"nodegraph-run-{number}").start()

@@ -498,3 +498,12 @@ def test_cancelled_queued_run_ends_at_once(engine: Engine, stubs: types.ModuleTy
     stubs.GO.set()
     assert first.result(SECONDS)["out"] == "a"
     assert engine.start(waiting("c")).result(SECONDS)["out"] == "c"
+
+
+def test_as_many_runs_go_on_as_other_processes_can_serve() -> None:
+    count = handle_module.MAX_BACKGROUND_RUNS + 8
+    runs, all_there = handle_module.Runs(lambda: count), threading.Barrier(count + 1)
+    for _ in range(count):
+        runs.start(CancelFlag(), lambda overlapped: all_there.wait(SECONDS) and None)
+    all_there.wait(SECONDS)  # raises if one of them is queued
+    runs.close()
