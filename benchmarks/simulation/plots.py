@@ -55,7 +55,8 @@ def draw(panel: Panel) -> Iterator[str]:
         name, value = panel.limit
         y = panel.place(WORKERS[0], value)[1]
         yield f'<path d="M0 {y:.1f}h{PLOT[0]}" stroke="#b91c1c" stroke-width="0.8" stroke-dasharray="4 3"/>'
-        yield f'<text x="3" y="{y + 11:.1f}" font-size="9" fill="#b91c1c">{name}</text>'
+        below = 11 if y < 12 else -4  # or above
+        yield f'<text x="3" y="{y + below:.1f}" font-size="9" fill="#b91c1c">{name}</text>'
     for curve, colour in zip(panel.curves.values(), COLOURS, strict=False):
         points = [panel.place(workers, value) for workers, value in curve.items()]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
@@ -114,9 +115,9 @@ def panels(found: Sequence[Found], with_models: Sequence[FoundWithModels], drive
         Panel(
             title="through the store, MB/s",
             curves={names[s]: {it.workers: it.outcome.steady * STORE.size / 1e6 for it in of[s]} for s in DURATIONS},
-            least=10,
+            least=1,
             most=20000,
-            marks=(10, 100, 1000, 10000),
+            marks=(1, 10, 100, 1000, 10000),
             logarithmic=True,
             limit=("the line of the store", 10000),
         ),
