@@ -259,7 +259,7 @@ def assigning(count: int) -> float:
         assert pair is not None
         pair[1].units.append(pair[0])
         began = time.perf_counter()
-        ray_workers.next_pair(waiting, actors)  # nobody else is free
+        ray_workers.next_pair(waiting, actors)  # no other one is free
         least = min(least, chosen + time.perf_counter() - began)
     return least
 

@@ -1,4 +1,4 @@
-"""Clusters that nobody measured: up to 1,000 workers, with the costs that were."""
+"""Clusters that were not measured: up to 1,000 workers, with the costs that were."""
 
 from __future__ import annotations
 
