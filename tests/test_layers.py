@@ -65,17 +65,17 @@ LAYERS: dict[str, str] = {
     "nodegraph.workflow.editors": "json_schema stubs",
     "nodegraph.workflow.diagram": "diagram layout mermaid svg",
     "nodegraph_diffusion": (
-        "masks resizing canny tiles tiny networks noise_schedule checkpoint adapters conditioning denoising options guidance "
-        "schedules sampling testing text training recipes"
+        "beside masks resizing canny tiles tiny networks noise_schedule checkpoint adapters conditioning denoising options "
+        "guidance schedules sampling testing text training recipes"
     ),
     "nodegraph_diffusion.adapters": "lora",
     "nodegraph_diffusion.adapters.lora": "match family rotations formulas patch",
     "nodegraph_diffusion.checkpoint": "errors families files layouts detect load write",
     "nodegraph_diffusion.checkpoint.detect": (
-        "contents lora embedding model shapes sizes controlnet sources extra_networks taesd text_encoders unets folder "
+        "contents lora embedding model trained shapes sizes controlnet sources extra_networks text_encoders unets folder "
         "single_file description"
     ),
-    "nodegraph_diffusion.checkpoint.detect.extra_networks": "file gligen image_encoder t2i_adapter upscaler",
+    "nodegraph_diffusion.checkpoint.detect.extra_networks": "file gligen image_encoder t2i_adapter taesd upscaler",
     "nodegraph_diffusion.checkpoint.files": (
         "hub_connection hub_errors hub_hash hub_incomplete hub_resume hub json_file pickle_opcodes pickle_permission "
         "tensor_info pickle_file safetensors header mapped_file"
@@ -104,7 +104,7 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph_diffusion.recipes.pictureworld.captions": "demands phrases reading writing",
     "nodegraph_diffusion.recipes.pictureworld.drawing": "raster palette parts buildings creatures sprites land sky picture",
-    "nodegraph_diffusion.recipes.pictureworld.judges": "background distortions matched_filter network accuracy training",
+    "nodegraph_diffusion.recipes.pictureworld.judges": "background distortions boxes maps matched_filter network accuracy training",
     "nodegraph_diffusion.recipes.tiny": (
         "world data autoencoder examples learned_judge matched_filter verdict vocabulary evaluation text denoiser train __main__"
     ),
@@ -140,8 +140,10 @@ LAYERS: dict[str, str] = {
     "nodegraph_comfyui.reading": "signs numbers groups graph file api editor flatten",
     "nodegraph_training": "types data training nodes plugin",
     "nodegraph_training.data": "captions folder picture_world",
-    "nodegraph_training.nodes": "data inputs options adapters autoencoders classifiers denoisers text_encoders evaluate",
-    "nodegraph_training.training": "loop sizes vocabulary networks examples latents words denoising evaluation export",
+    "nodegraph_training.nodes": "data inputs options adapters autoencoders classifiers denoisers pixels text_encoders evaluate",
+    "nodegraph_training.training": (
+        "loop sizes vocabulary networks examples latents conditions words denoising painting evaluation distance export"
+    ),
     "nodegraph_nodes.commands": "help convert options model_summary models new_plugin",
     "nodegraph_nodes.models": (
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "
@@ -153,7 +155,7 @@ LAYERS: dict[str, str] = {
     "nodegraph_nodes.pictures.inline": "png iterm kitty sixel show",
     "nodegraph_nodes.trained": "codec files models",
     "nodegraph_nodes.nodes": (
-        "outlines adapters batches conditioning edges gligen grid guidance mask repaint latent latents lists concat image "
+        "outlines adapters batches conditioning edges gligen grid guidance labels mask repaint latent latents lists concat image "
         "image_prompts models sigmas sampling template text upscale"
     ),
 }

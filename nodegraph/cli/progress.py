@@ -55,6 +55,9 @@ class PlainProgress:
                 for name, seed in plan.graph.seeds.items():
                     if name not in known:
                         self.line(f"{name} is {seed}, drawn at random")
+                for name in plan.names("run"):
+                    if (takes := plan.graph.nodes[name].takes) and isinstance(event, events.RunStarted):
+                        self.line(f"note: {name} is not in the cache yet, and takes {takes}")
             case events.NodeStarted():
                 self.time_left.started(event.node)
                 self.started(event.node)

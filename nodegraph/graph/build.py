@@ -161,7 +161,15 @@ class _Builder:
         for port in spec.options:
             self._options(node, port, inputs)
         limits = self.inputs.limits.get(node.name, ())
-        return GraphNode(name=node.name, spec=spec, origin=entry.origin, inputs=inputs, where=node.where, limits=limits)
+        return GraphNode(
+            name=node.name,
+            spec=spec,
+            origin=entry.origin,
+            inputs=inputs,
+            where=node.where,
+            limits=limits,
+            takes=node.takes,
+        )
 
     def _unknown_type(self, node: NodeDef) -> None:
         hint = self.plugins.nodes.suggest(node.type) + self.plugins.why_broken()

@@ -91,7 +91,8 @@ class Limit(NamedTuple):
 class GraphNode:
     """A node with a value for every input: a literal, a default or a link.
 
-    `limits` are the ranges of the params of sub-workflows through which values come, by input.
+    `limits` are the ranges of the params of sub-workflows through which values come, by input. `takes` says how long it takes, in
+    words, if the workflow does.
     """
 
     name: str
@@ -100,6 +101,7 @@ class GraphNode:
     inputs: Mapping[str, Input]
     where: Location | None = None
     limits: tuple[tuple[str, Limit], ...] = ()
+    takes: str = ""
 
     def __repr__(self) -> str:
         return f"<GraphNode {self.name}: {self.spec.name}>"

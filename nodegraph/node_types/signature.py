@@ -35,7 +35,13 @@ from nodegraph.text import described
 
 _MARKS: Final = (Help, Range, Choice, OptionsOf, Reads, RandomSeed, Continues)
 _SPEC: Final = "__nodegraph_spec__"  # where a function keeps its node type: a second engine does not read the signature again
-_RESERVED: Final = {"use": "the type", "name": "the name", "each": "the lists", "repeat": "the number of repetitions"}
+_RESERVED: Final = {
+    "use": "the type",
+    "name": "the name",
+    "each": "the lists",
+    "repeat": "the number of repetitions",
+    "takes": "the time",
+}
 
 
 class SignatureError(NodegraphError):

@@ -24,6 +24,9 @@ NAME_RULE: Final = "Names are letters, digits, '_' and '-', and begin with a let
 PARAMS: Final = "params"
 """The name that no node can have: `$params.x` is a param."""
 
+TAKES: Final = "takes"
+"""An entry of a node that is no input: how long it takes, in words. It is said before a run that has to do it."""
+
 EACH: Final = "each"
 REPEAT: Final = "repeat"
 RESERVED_INPUTS: Final = (EACH, REPEAT)
@@ -131,13 +134,14 @@ class ParamDef:
 
 @dataclass(frozen=True, repr=False)
 class NodeDef:
-    """A node: its type, the values of its inputs, and where each was written."""
+    """A node: its type, the values of its inputs, and where each was written. `takes` says how long it takes, in words."""
 
     name: str
     type: str
     inputs: Mapping[str, Any]
     _: KW_ONLY
     where: Location | None = None
+    takes: str = ""
     locations: Mapping[str, tuple[Location, Location]] = field(default_factory=dict)
     """For each input, and for `use`: where its key and its value were written."""
 

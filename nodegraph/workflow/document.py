@@ -17,6 +17,7 @@ from nodegraph.workflow.definitions import (
     NAME_RULE,
     PARAM_TYPES,
     PARAMS,
+    TAKES,
     Document,
     Link,
     NodeDef,
@@ -232,9 +233,12 @@ class _Reader:
         for input, input_key, input_part in self._fields(part, f"node '{name}'"):
             inputs[input] = self.plain(input_part)
             locations[input] = input_key.where, input_part.where
-        use = inputs.pop("use", None)
-        if isinstance(use, str):
-            nodes[name] = NodeDef(name=name, type=use, inputs=inputs, where=key.where, locations=locations)
+        use, takes = inputs.pop("use", None), inputs.pop(TAKES, "")
+        if not isinstance(takes, str):
+            message = f"'{TAKES}' of node '{name}' must be text, not {described(takes)}"
+            self._problem("E101", message, part, f"Write '{TAKES}: about 5 minutes'.", where=locations[TAKES][1])
+        elif isinstance(use, str):
+            nodes[name] = NodeDef(name=name, type=use, inputs=inputs, where=key.where, takes=takes, locations=locations)
         elif use is None:
             self._problem("E101", f"node '{name}' has no type", key, "Add 'use: TYPE'.")
         else:

@@ -8,7 +8,7 @@ from typing import Any
 from nodegraph.errors import Location, Problem, WorkflowError
 from nodegraph.node_types.spec import MISSING
 from nodegraph.text import described
-from nodegraph.workflow.definitions import FORMAT, Document, ParamDef, written_save
+from nodegraph.workflow.definitions import FORMAT, TAKES, Document, ParamDef, written_save
 from nodegraph.workflow.scalars import NONE_KEY, as_yaml, unwritable
 
 
@@ -45,7 +45,7 @@ def _content(workflow: Document) -> list[str]:
         lines += [f"  {param.name}: {as_yaml(_param(param))}" for param in workflow.params.values()]
     lines.append("nodes:" if workflow.nodes else "nodes: {}")
     for node in workflow.nodes.values():
-        lines += _block(node.name, {"use": node.type, **node.inputs})
+        lines += _block(node.name, {"use": node.type, **node.inputs, **({TAKES: node.takes} if node.takes else {})})
     if workflow.outputs:
         lines.append("outputs:")
         for output in workflow.outputs.values():

@@ -198,7 +198,7 @@ class Concat(_Value):
     """Channels to concatenate to the latent for a UNet of this `kind`: `values` (B, C, h, w), float32, scaled as it expects."""
 
     values: Tensor
-    kind: Literal["inpaint", "pix2pix"]
+    kind: Literal["inpaint", "pix2pix", "map", "picture"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -16,24 +16,39 @@ __nodegraph_excludes__ = ("*.safetensors", "*.png", "*.md", "*.yaml")
 
 @hookimpl
 def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
-    from nodegraph_training.nodes import adapters, autoencoders, classifiers, data, denoisers, evaluate, options, text_encoders
+    from nodegraph_training.nodes import (
+        adapters,
+        autoencoders,
+        classifiers,
+        data,
+        denoisers,
+        evaluate,
+        options,
+        pixels,
+        text_encoders,
+    )
 
     for function in (
         data.picture_world,
         data.image_folder,
+        data.drawn_picture,
         options.training_options,
         autoencoders.train_autoencoder,
         autoencoders.train_decoder,
         text_encoders.train_clip,
         text_encoders.train_text_encoder,
         denoisers.train_denoiser,
+        pixels.empty_pixels,
+        pixels.pixels_to_image,
         classifiers.train_classifier,
         classifiers.classifier_guidance,
+        classifiers.clip_guidance,
         adapters.train_lora,
         adapters.train_textual_inversion,
         adapters.train_control_net,
         adapters.edges,
         evaluate.evaluate,
+        evaluate.frechet_distance,
         evaluate.export_model,
     ):
         register(function)

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+ConditionKind = Literal["text", "none", "class", "layout", "map", "half", "quarter"]
+"""What a denoiser is conditioned on."""
+
+
 class Pictures(Protocol):
     """Pictures with captions, by index. They are read or drawn when they are needed."""
 

@@ -20,6 +20,8 @@ UNETS = {
     **DISTILLED,
     "small sdxl": dataclasses.replace(small.UNET, **SDXL),
     "small refiner": dataclasses.replace(small.UNET, **REFINER),
+    "labels": dataclasses.replace(small.UNET, labels=("cat", "house")),
+    "labels in boxes, a map": dataclasses.replace(small.UNET, labels=("cat",), box_frequencies=3, beside="map", in_channels=12),
     "guidance distilled, no attention in the middle": dataclasses.replace(small.UNET, guidance_dim=24, middle_depth=0),
 }
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nodegraph_diffusion.checkpoint import CheckpointError, describe, load_taesd
-from nodegraph_diffusion.checkpoint.detect.taesd import Half
+from nodegraph_diffusion.checkpoint.detect.extra_networks.taesd import Half
 from nodegraph_diffusion.networks.config import TAESDConfig
 from nodegraph_diffusion.networks.taesd import TAESD
 from tests.support import small_networks as small

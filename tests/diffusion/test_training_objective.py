@@ -21,7 +21,7 @@ from nodegraph_diffusion.training.noising.targets import add_noise, min_snr_weig
 from nodegraph_diffusion.training.noising.variational_bound import bound_weights, posterior, reverse_step, variational_bound
 from nodegraph_diffusion.training.tasks.autoencoder import AutoencoderTask, Critic
 from nodegraph_diffusion.training.tasks.clip import CLIPTask
-from nodegraph_diffusion.training.tasks.conditions import ClassCondition, Condition, EncodedCondition, TextCondition
+from nodegraph_diffusion.training.tasks.conditions import Condition, EncodedCondition, LabelCondition, TextCondition
 from nodegraph_diffusion.training.tasks.denoiser import ConditionedLatents, DenoiserTask, ddim
 from tests.support.training_tasks import CLASSIFIER, IMAGE, TEXT, UNET, VAE, pictures
 
@@ -154,10 +154,10 @@ class Echo(nn.Module):
 def test_conditions_are_dropped_as_often_as_asked() -> None:
     """Ho & Salimans 2022, algorithm 1, line 3."""
     seen: list[Tensor] = []
-    condition = ClassCondition(2, 4)
+    condition = LabelCondition(2)
     condition.register_forward_hook(lambda module, inputs, output: seen.append(inputs[1]))
     task = DenoiserTask(Echo(), condition, Objective(), dropout=0.25)  # type: ignore[arg-type]
-    batch = ConditionedLatents(latent=torch.zeros(4000, 1, 1, 1), condition=torch.ones(4000, dtype=torch.int64))
+    batch = ConditionedLatents(latent=torch.zeros(4000, 1, 1, 1), condition=torch.ones(4000, 1, 5))
     task.losses(batch, Moment(step=0, generator=generator_for(0)))
     assert float(seen[0].float().mean()) == pytest.approx(0.25, abs=0.03)
 
@@ -165,8 +165,9 @@ def test_conditions_are_dropped_as_often_as_asked() -> None:
 def test_dropped_conditions_are_empty() -> None:
     torch.manual_seed(0)
     dropped = torch.tensor([False, True])
-    by_class = ClassCondition(3, 8)
-    torch.testing.assert_close(by_class(torch.tensor([2, 2]), dropped)[:, 0], by_class.embedding.weight[[2, 3]])
+    label = [2.0, 0.1, 0.2, 0.3, 0.4]
+    expected = torch.tensor([[label], [[4.0, 0.0, 0.0, 1.0, 1.0]]])
+    torch.testing.assert_close(LabelCondition(4)(torch.tensor([[label], [label]]), dropped), expected)
     encoder, empty = CLIPTextModel(TEXT), torch.tensor([8, 9, 9, 9])
     tokens = torch.tensor([[8, 1, 2, 9], [8, 1, 2, 9]])
     expected = encoder(torch.stack([tokens[0], empty]))

@@ -35,7 +35,7 @@ from nodegraph_diffusion.training.noising.objective import Objective
 from nodegraph_diffusion.training.tasks.autoencoder import AutoencoderTask, Critic, ReconstructionWeights
 from nodegraph_diffusion.training.tasks.classifier import ClassifiedLatents, ClassifierTask
 from nodegraph_diffusion.training.tasks.clip import CaptionedPictures, CLIPTask
-from nodegraph_diffusion.training.tasks.conditions import ClassCondition, TextCondition
+from nodegraph_diffusion.training.tasks.conditions import LabelCondition, TextCondition
 from nodegraph_diffusion.training.tasks.denoiser import ConditionedLatents, DenoiserSamples, DenoiserTask
 from nodegraph_diffusion.training.tuning.controlnet import ControlNetTask, HintedLatents, controlnet_of
 from nodegraph_diffusion.training.tuning.inversion import InversionCondition
@@ -58,6 +58,7 @@ UNET = UNetConfig(
     context_dim=8,
     norm_groups=4,
 )
+LABELLED = replace(UNET, labels=tuple("abcdef"))
 CLASSIFIER = replace(UNET, transformer_depth=(0,), middle_depth=0)
 IMAGE = CLIPVisionConfig(size=SIZE, patch=4, width=32, layers=2, heads=2, mlp_width=64, projection=16)
 TEXT = CLIPTextConfig(vocab_size=10, width=32, layers=2, heads=2, max_length=4, mlp_width=64, projection=16, eos=END)
@@ -76,6 +77,11 @@ def pictures() -> Tensor:
 def latents() -> Tensor:
     """(COUNT, 3, 4, 4) of 1 and -1: another pattern in each."""
     return torch.randn(COUNT, 3, 4, 4, generator=generator_for(0, "latents")).sign()
+
+
+def labels() -> Tensor:
+    """(COUNT, 1, LABEL_WIDTH): another class for each latent."""
+    return torch.tensor([[[float(index), 0.0, 0.0, 1.0, 1.0]] for index in range(COUNT)])
 
 
 def texts() -> Tensor:
@@ -132,11 +138,10 @@ def clip() -> tuple[Task[Any], Any]:
 def denoiser(objective: Objective | None = None, dropout: float = 0.1) -> tuple[Task[Any], Any]:
     """A denoiser of latents under classes."""
     torch.manual_seed(0)
-    classes = torch.arange(COUNT)
-    sampled = DenoiserSamples(conditions=classes, shape=(3, 4, 4), decode=lambda latent: latent, steps=10)
+    sampled = DenoiserSamples(conditions=labels(), shape=(3, 4, 4), decode=lambda latent: latent, steps=10)
     objective = objective or Objective(target="x0", draw="importance", steps=20, beta_end=0.5)
-    task = DenoiserTask(UNet(UNET), ClassCondition(COUNT, 8), objective, dropout=dropout, sampled=sampled)
-    return task, ConditionedLatents(latent=latents(), condition=classes)
+    task = DenoiserTask(UNet(LABELLED), LabelCondition(LABELLED.unsaid), objective, dropout=dropout, sampled=sampled)
+    return task, ConditionedLatents(latent=latents(), condition=labels())
 
 
 def classifier() -> tuple[Task[Any], Any]:
@@ -169,8 +174,8 @@ def lora() -> tuple[Task[Any], Any]:
     """A LoRA of a denoiser of latents under classes."""
     unet = small_unet()
     adapter = Lora(unet, rank=4, targets=("to_q", "to_k", "to_v", "to_out.0", "in_layers.2", "out_layers.3", "proj_in", "2"))
-    return DenoiserTask(unet, ClassCondition(COUNT, 8), X0, adapter=adapter, dropout=0.1), ConditionedLatents(
-        latent=latents(), condition=torch.arange(COUNT)
+    return DenoiserTask(unet, LabelCondition(LABELLED.unsaid), X0, adapter=adapter, dropout=0.1), ConditionedLatents(
+        latent=latents(), condition=labels()
     )
 
 
@@ -203,9 +208,9 @@ def captioned_weights() -> dict[str, Tensor]:
 def controlnet() -> tuple[Task[Any], Any]:
     """A ControlNet whose hint shows which latent it is."""
     unet = small_unet()
-    task = ControlNetTask(unet, controlnet_of(unet, hint_scale=2), ClassCondition(1, 8), X0, dropout=0.0)
-    classes = torch.zeros(COUNT, dtype=torch.int64)
-    return task, HintedLatents(latent=latents(), condition=classes, hint=pictures() / 2 + 0.5)
+    task = ControlNetTask(unet, controlnet_of(unet, hint_scale=2), LabelCondition(LABELLED.unsaid), X0, dropout=0.0)
+    same = labels()[:1].expand(COUNT, -1, -1)
+    return task, HintedLatents(latent=latents(), condition=same, hint=pictures() / 2 + 0.5)
 
 
 def fine_tuning() -> tuple[Task[Any], Any]:
@@ -241,7 +246,7 @@ def fine_tuning() -> tuple[Task[Any], Any]:
 def small_unet() -> UNet:
     """A denoiser with random weights, also in its last layer, where a new one has zeros."""
     torch.manual_seed(0)
-    unet = UNet(UNET)
+    unet = UNet(LABELLED)
     nn.init.normal_(unet.get_parameter("out.2.weight"), std=0.1)
     return unet
 

@@ -142,7 +142,7 @@ def test_trained_model_is_used_like_an_opened_one(unet, vae, text_encoder, tmp_p
     picture = Image(torch.from_numpy(data.pictures.pixels(0))[None].float() / 255)
     guided = apply_control_net(unet, control, edges(picture))
     assert len(guided.controls) == 1
-    figures, painted = evaluate(guided, vae, text_encoder, data, count=2, steps=2)
+    figures, painted, _ = evaluate(guided, data, vae, text_encoder, count=2, steps=2)
     assert painted.pixels.shape == (2, 16, 16, 3)
     assert figures["captions"] == 2
     monkeypatch.chdir(tmp_path)

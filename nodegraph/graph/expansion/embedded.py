@@ -54,7 +54,9 @@ class _OneFile:
             target.params[param.name] = replace(param, default=_rewritten(param.default, paths))
         for node in document.nodes.values():
             use = self._use(source, node) if source is not None and is_workflow(node.type) else node.type
-            target.nodes[node.name] = NodeDef(node.name, use, _rewritten(dict(node.inputs), paths), where=node.where)
+            target.nodes[node.name] = NodeDef(
+                node.name, use, _rewritten(dict(node.inputs), paths), where=node.where, takes=node.takes
+            )
         target.outputs.update(document.outputs)
 
     def _use(self, source: Source, node: NodeDef) -> str:

@@ -108,7 +108,7 @@ class Expansion:
                 inputs = {
                     input: self._maker.values.translated(scope, value, node.location(input)) for input, value in node.inputs.items()
                 }
-                self._add(scope, NodeDef(scope.prefix + node.name, node.type, inputs, where=node.where, locations=node.locations))
+                self._add(scope, replace(node, name=scope.prefix + node.name, inputs=inputs))
             else:
                 self._add(scope, node)
 
@@ -128,8 +128,7 @@ class Expansion:
                     else:
                         inputs[input] = received
                 node = use.node
-                definition = NodeDef(item.name, node.type, inputs, where=node.where, locations=node.locations)
-                self._add(scope, definition, waits=scope.waits or use.waits)
+                self._add(scope, replace(node, name=item.name, inputs=inputs), waits=scope.waits or use.waits)
         if not use.items and use.node.type[0] not in "#./":
             self.flat.unused.append(use.node)
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from nodegraph.graph.graph import Awaited, Decision, Graph, Undecided
-from nodegraph.workflow.definitions import NodeDef
 from nodegraph.workflow.workflow import Workflow
 
 _Waits = Mapping[str, tuple[Awaited, ...]]
@@ -63,10 +62,7 @@ def next_decisions(graph: Graph, failed: Collection[Awaited] = ()) -> list[Decis
 def as_it_is(workflow: Workflow) -> Workflow:
     """A copy of a workflow that stays as it is if `workflow` is changed. Objects of other types than lists are shared."""
     copied = workflow.with_({})
-    copied.nodes = {
-        name: NodeDef(name, node.type, _copied(dict(node.inputs)), where=node.where, locations=node.locations)
-        for name, node in workflow.nodes.items()
-    }
+    copied.nodes = {name: replace(node, name=name, inputs=_copied(dict(node.inputs))) for name, node in workflow.nodes.items()}
     return copied
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from nodegraph.errors import Location, Problem
@@ -108,7 +109,7 @@ class UseMaker:
                 return None
             if found is not None and not scope.owner:
                 self._flat.changed[node.name, input] = inputs[input]
-        return NodeDef(node.name, node.type, inputs, where=node.where, locations=node.locations)
+        return replace(node, inputs=inputs)
 
     # --- each
 

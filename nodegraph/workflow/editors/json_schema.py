@@ -11,7 +11,7 @@ from nodegraph.node_types.signature import option_ports
 from nodegraph.node_types.spec import NodeSpec, Port
 from nodegraph.plugins.manager import Plugins
 from nodegraph.plugins.registry import Entry, Registry
-from nodegraph.workflow.definitions import EACH, FORMAT, NAME, PARAM_TYPES, REPEAT, SWITCH
+from nodegraph.workflow.definitions import EACH, FORMAT, NAME, PARAM_TYPES, REPEAT, SWITCH, TAKES
 
 Schema = dict[str, Any]
 
@@ -97,7 +97,7 @@ def _switch() -> Schema:
 
 
 def _composed() -> Schema:
-    """What says how often a node is used."""
+    """What says how often a node is used, and how long it takes."""
     names = {"pattern": _WHOLE_NAME}
     each = {
         "type": "object",
@@ -113,7 +113,8 @@ def _composed() -> Schema:
         "properties": {"times": times, "carry": {"type": "object", "description": "By input: the output that feeds it."}},
         "description": "How often to run the workflow, each time fed by the time before.",
     }
-    return {"properties": {EACH: each, REPEAT: repeat}}
+    takes = {"type": "string", "description": "How long the node takes, in words, said before a run that has to do it."}
+    return {"properties": {EACH: each, REPEAT: repeat, TAKES: takes}}
 
 
 def _param() -> Schema:
@@ -154,7 +155,7 @@ def _node(spec: NodeSpec, plugins: Plugins) -> Schema:
     """The schema of a node whose `use` is this type."""
     properties: Schema = {"use": {"const": spec.name, "description": spec.doc.partition("\n\n")[0]}}
     properties |= {port.name: _input(port, plugins) for port in spec.inputs}
-    properties |= {EACH: True}
+    properties |= {EACH: True, TAKES: True}
     required = ["use", *(port.name for port in spec.inputs if port.required)]
     then: Schema = {"properties": properties, "additionalProperties": False, **_unless_each(required)}
     chosen = [schema for port in spec.options for schema in _options(spec, port, plugins)]

@@ -16,11 +16,11 @@ from nodegraph_diffusion.checkpoint.detect.embedding import EmbeddingFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.gligen import GligenFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.image_encoder import ImageEncoderFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.t2i_adapter import T2IAdapterFile
+from nodegraph_diffusion.checkpoint.detect.extra_networks.taesd import TAESDFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.upscaler import UpscalerFile
 from nodegraph_diffusion.checkpoint.detect.lora import LoraFile
 from nodegraph_diffusion.checkpoint.detect.model import Checkpoint, TextEncoders, TextPart, UNetPart, VAEPart
 from nodegraph_diffusion.checkpoint.detect.sources import verify
-from nodegraph_diffusion.checkpoint.detect.taesd import TAESDFile
 from nodegraph_diffusion.checkpoint.errors import CheckpointError, Content, ExtraContent
 from nodegraph_diffusion.checkpoint.families import NAMES, Kind, Part
 

@@ -24,6 +24,9 @@ _REPEATED = (
 _MOST_REPEATED = 256
 _MOST_LEVELS = 16
 
+LABEL_WIDTH = 5
+"""The numbers of a label: the number of its class, and left, top, right and bottom of its box as fractions of the sides."""
+
 HINT_WIDTHS = (16, 32, 96, 256)
 """The channels of a ControlNet's maps of its hint; each has half the height and width of the one before."""
 
@@ -91,8 +94,10 @@ class UNetConfig:
     networks, 2), with `middle_depth` transformer blocks between them. Give either `num_heads` or `head_channels`.
     `linear_projection`: the transformers have linear input and output layers instead of convolutions. `added_dim` is the width of
     the vector conditioning of Stable Diffusion XL and its refiner, `guidance_dim` the width of the guidance embedding of a network
-    that was distilled with guidance; None means that the network has no such input. Raises ValueError for sizes that cannot be
-    built.
+    that was distilled with guidance; None means that the network has no such input. With `labels`, the names of classes, it attends
+    to labels instead of a prompt, and to their boxes with so many `box_frequencies`. `beside` says what the channels show that it
+    receives beside the latent: a "map" of classes, or a smaller "picture"; None: there are none, or those of published networks.
+    Raises ValueError for sizes that cannot be built.
     """
 
     in_channels: int = 4
@@ -111,6 +116,9 @@ class UNetConfig:
     norm_groups: int = 32
     added_dim: int | None = None
     guidance_dim: int | None = None
+    labels: tuple[str, ...] | None = None
+    box_frequencies: int | None = None
+    beside: Literal["map", "picture"] | None = None
 
     def __post_init__(self) -> None:
         _check_sizes(self, may_be_zero=("transformer_depth", "up_depth", "middle_blocks", "middle_depth"))
@@ -128,6 +136,37 @@ class UNetConfig:
                 if divisor is not None and (depth or any(up)):
                     _check_divides(name, divisor, self.model_channels * mult)
         _check_divides("norm_groups", self.norm_groups, self.model_channels)
+        if self.labels is not None and (not self.labels or len({*self.labels}) < len(self.labels)):
+            raise ValueError(f"labels must be different names, at least one, got {', '.join(self.labels) or 'none'}")
+        if self.box_frequencies is not None and self.labels is None:
+            raise ValueError(f"box_frequencies {self.box_frequencies} are for the boxes of labels, and there are none")
+        if self.beside is not None and self.in_channels <= self.out_channels:
+            raise ValueError(
+                f"a {self.beside} beside the latent needs more channels in than out, got {self.in_channels} and {self.out_channels}"
+            )
+
+    @property
+    def prompt_width(self) -> int:
+        """The numbers of each token of a prompt that it receives."""
+        return self.context_dim if self.labels is None else LABEL_WIDTH
+
+    @property
+    def no_label(self) -> int:
+        """The number of the class "there is no label", for pictures without any."""
+        return len(self.labels or ())
+
+    @property
+    def unsaid(self) -> int:
+        """The number of the class "nothing is said": what a denoiser receives without a condition."""
+        return len(self.labels or ()) + 1
+
+    @property
+    def receives(self) -> str | None:
+        """What it receives instead of a text, or besides, in words; None if that is nothing."""
+        if self.labels is not None:
+            boxes = "" if self.box_frequencies is None else " in boxes"
+            return f"labels{boxes} ({len(self.labels)} classes)"
+        return {"map": "a map of classes", "picture": "a smaller picture", None: None}[self.beside]
 
     @property
     def up_depths(self) -> tuple[tuple[int, ...], ...]:
@@ -288,6 +327,8 @@ def _check_sizes(config: Config, may_be_zero: Collection[str] = ()) -> None:
     """Raise ValueError unless each number is positive and possible for a network, and each count is a whole number."""
     for field in fields(config):
         name, value = field.name, getattr(config, field.name)
+        if name == "labels":
+            continue
         sizes = value if isinstance(value, tuple) else (value,)
         sizes = tuple(size for level in sizes for size in (level if isinstance(level, tuple) else (level,)))
         least = 0 if name in may_be_zero else 1

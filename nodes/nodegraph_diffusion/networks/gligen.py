@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from nodegraph_diffusion.networks.attention import Attention, FeedForward
 from nodegraph_diffusion.networks.config import GligenConfig as GligenConfig
 from nodegraph_diffusion.networks.source import NetworkSource, network_from
+from nodegraph_diffusion.networks.unet import box_waves
 
 _HIDDEN = 512  # the width of the network that makes tokens of boxes
-_BASE = 100.0  # of the frequencies of a box's corners
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -58,9 +58,7 @@ class PositionNet(nn.Module):
 
     def forward(self, boxes: Tensor, present: Tensor, texts: Tensor) -> Tensor:
         """Boxes (B, N, 4) of left, top, right, bottom, whether there is a text (B, N), texts (B, N, D) -> tokens (B, N, D')."""
-        exponents = torch.arange(self.frequencies, dtype=torch.float32, device=boxes.device) / self.frequencies
-        angles = boxes[:, :, None].float() * _BASE ** exponents[:, None]  # (B, N, F, 4)
-        waves = torch.stack([angles.sin(), angles.cos()], dim=3).flatten(2).to(texts)  # (B, N, F * 2 * 4)
+        waves = box_waves(boxes, self.frequencies).to(texts)  # (B, N, 8 * F)
         known = present[:, :, None].to(texts)
         texts = texts * known + self.null_positive_feature * (1 - known)
         waves = waves * known + self.null_position_feature * (1 - known)

@@ -179,6 +179,12 @@ def _encoder(config: UNetConfig) -> TensorShapes:
         shapes["time_embedding.cond_proj.weight"] = (channels, config.guidance_dim)
     if config.added_dim is not None:
         shapes |= _linear("label_emb.0.0", config.added_dim, embedding) | _linear("label_emb.0.2", embedding, embedding)
+    if config.labels is not None:
+        shapes["label_tokens.classes.weight"] = (len(config.labels) + 2, config.context_dim)
+    if config.box_frequencies is not None:
+        width = config.context_dim
+        shapes |= _linear("label_tokens.places.0", 8 * config.box_frequencies, width)
+        shapes |= _linear("label_tokens.places.2", width, width)
     shapes |= _convolution("input_blocks.0.0", config.in_channels, channels)
     index = 1
     for level, (mult, depth) in enumerate(zip(config.channel_mult, config.transformer_depth, strict=True)):

@@ -34,6 +34,9 @@ class EncoderMaps:
     maps: tuple[Tensor | None, ...]
 
 
+_BOX_BASE = 100.0  # of the frequencies of a box's edges
+
+
 def timestep_embedding(timesteps: Tensor, channels: int) -> Tensor:
     """Sinusoids of `timesteps` (B,), cosines first: (B, channels) float32 (Ho et al. 2020, appendix B)."""
     half = channels // 2
@@ -51,6 +54,39 @@ def guidance_embedding(scale: float, channels: int) -> Tensor:
     exponents = torch.arange(half, dtype=torch.float32) / max(half - 1, 1)
     angles = 1000 * scale * torch.exp(-math.log(10000.0) * exponents)
     return F.pad(torch.cat([angles.sin(), angles.cos()]), (0, channels % 2))[None]
+
+
+def box_waves(boxes: Tensor, frequencies: int) -> Tensor:
+    """Sines and cosines of the edges of boxes, (B, N, 4) in fractions of the sides: (B, N, 8 * frequencies).
+
+    See Li et al. 2023 ("GLIGEN"), sec. 3.2.
+    """
+    exponents = torch.arange(frequencies, dtype=torch.float32, device=boxes.device) / frequencies
+    angles = boxes[:, :, None].float() * _BOX_BASE ** exponents[:, None]  # (B, N, F, 4)
+    return torch.stack([angles.sin(), angles.cos()], dim=3).flatten(2)
+
+
+class LabelTokens(nn.Module):
+    """A learned vector for each class, to which a network adds one for the box (Rombach et al. 2022, sec. 4.3 and appendix D.1).
+
+    Beside the `classes` there are two more: "there is no label" fills up pictures that have fewer labels than others, and "nothing
+    is said" is what a denoiser receives without a condition. Without `frequencies`, boxes are ignored.
+    """
+
+    def __init__(self, classes: int, frequencies: int | None, width: int) -> None:
+        super().__init__()
+        self.frequencies = frequencies
+        self.classes = nn.Embedding(classes + 2, width)
+        if frequencies is not None:
+            self.places = nn.Sequential(nn.Linear(8 * frequencies, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """(B, N, LABEL_WIDTH), see there -> (B, N, width)."""
+        tokens: Tensor = self.classes(labels[:, :, 0].long())
+        if self.frequencies is None:
+            return tokens
+        placed: Tensor = tokens + self.places(box_waves(labels[:, :, 1:], self.frequencies).to(tokens))
+        return placed
 
 
 class ResBlock(nn.Module):
@@ -140,6 +176,9 @@ class UNetEncoder(nn.Module):
             added = nn.Sequential(nn.Linear(config.added_dim, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
             self.label_emb = nn.Sequential(added)
 
+        if config.labels is not None:
+            self.label_tokens = LabelTokens(len(config.labels), config.box_frequencies, config.context_dim)
+
         levels = list(zip(config.channel_mult, config.transformer_depth, strict=True))
         self.input_blocks = nn.ModuleList([Block([nn.Conv2d(config.in_channels, channels, 3, padding=1)])])
         self.skips = [channels]
@@ -168,7 +207,9 @@ class UNetEncoder(nn.Module):
         return [SpatialTransformer(channels, config.context_dim, heads, depth=depth, norm_groups=groups, linear=linear)]
 
     def project_context(self, context: Tensor) -> Context:
-        """Keys and values of every cross-attention for `context` (B, L, context_dim): computed once for all steps."""
+        """Keys and values of every cross-attention for `context` (B, L, prompt_width): computed once for all steps."""
+        if self.config.labels is not None:
+            context = self.label_tokens(context)
         blocks = (module for module in self.modules() if isinstance(module, TransformerBlock))
         return Context(tuple(block.attn2.project(context) for block in blocks))
 
@@ -218,7 +259,7 @@ class UNet(UNetEncoder):
         encoder_maps: Sequence[EncoderMaps] = (),
         token_hooks: Sequence[TokenHook] = (),
     ) -> Tensor:
-        """(B, in_channels, h, w), (B,) and a prompt (B, L, context_dim) or its projection -> (B, out_channels, h, w).
+        """(B, in_channels, h, w), (B,) and a prompt (B, L, prompt_width) or its projection -> (B, out_channels, h, w).
 
         `added` is the vector conditioning (B, added_dim) of networks that have one. `attention` may replace self-attention layers.
         `guidance` is the embedding (1 or B, guidance_dim) of the guidance scale for a distilled network; None means no guidance.

@@ -27,7 +27,7 @@ def summary(description: Description) -> dict[str, object]:
 
     The node is None for a TAESD, which only decodes previews.
     """
-    from nodegraph_diffusion.checkpoint import VAEPart
+    from nodegraph_diffusion.checkpoint import UNetPart, VAEPart
 
     content = description.content
     if decodes_previews(description):
@@ -47,7 +47,10 @@ def summary(description: Description) -> dict[str, object]:
         family, files = _embedding_family(description.embedding()), (description.path,)
     else:
         part = description.model_or_part()
-        kind = _vae_family(part) if isinstance(part, VAEPart) else part.kind
+        if isinstance(part, VAEPart):
+            kind = _vae_family(part)
+        else:
+            kind = part.config.receives if isinstance(part, UNetPart) and part.config.receives else part.kind
         return _facts(content or "model", kind, description, part.files) | {"notes": list(part.notes)}
     return _facts(content, family, description, files) | {"notes": list(getattr(found, "notes", ()))}
 

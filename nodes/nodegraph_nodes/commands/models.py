@@ -117,7 +117,8 @@ def _described(found: Model) -> str:
         return f"{which}: load it with LoadTextEncoder{use}; {found.kind}, {weights.naming} names"
     if isinstance(found, UNetPart):
         names = f"{found.kind}, {found.weights.naming} names"
-        return f"a UNet: load it with LoadUNet; {names}, {found.noise_schedule.prediction} prediction"
+        receives = "" if found.config.receives is None else f", receives {found.config.receives}"
+        return f"a UNet: load it with LoadUNet; {names}, {found.noise_schedule.prediction} prediction{receives}"
     return f"an autoencoder: load it with LoadVAE; {found.weights.naming} names"
 
 

@@ -59,9 +59,13 @@ def terms_of(conditioning: Conditioning) -> list[tuple[float, tuple[Prompt, ...]
 def _require_same_model(name: str, prompt: Prompt, config: UNetConfig) -> None:
     """Raise ValueError if the prompt was encoded for another model."""
     width = prompt.embedding.shape[-1]
-    if width != config.context_dim:
+    if width != config.prompt_width:
+        if config.labels is not None:
+            raise ValueError(
+                f"{name}: expected labels, which this UNet attends to, found a text; give it those of LabelCondition or NoCondition"
+            )
         raise ValueError(
-            f"{name}: expected a prompt of width {config.context_dim}, which this UNet attends to, found {width}; "
+            f"{name}: expected a prompt of width {config.prompt_width}, which this UNet attends to, found {width}; "
             f"encode it with the text encoder of the same model"
         )
     if config.added_dim is not None and prompt.pooled is None:

@@ -27,9 +27,14 @@ def extra_channels(unet: UNetModel) -> Tensor | None:
     """
     import torch
 
-    kind = _kind(unet.part)
+    kind, beside = _kind(unet.part), unet.part.config.beside
     if unet.concat is not None:
         return unet.concat.values
+    if beside is not None:
+        raise ValueError(
+            f"unet: expected a UNet that was given a {beside}, which it sees beside the latent, found one without; "
+            f"give it one with {'ApplyMap' if beside == 'map' else 'ApplySmallPicture'}"
+        )
     if kind == "inpaint":
         return torch.tensor([1.0, *_GREY])[None, :, None, None]
     return None if kind is None else torch.zeros(1, 4, 1, 1)
@@ -48,5 +53,7 @@ def require_kind(unet: UNetPart, kind: Kind) -> None:
 
 def _kind(unet: UNetPart) -> Kind | None:
     config = unet.config
+    if config.beside is not None:
+        return None
     extra = config.in_channels - config.out_channels
     return next((kind for kind, count in _COUNTS.items() if count == extra), None)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from nodegraph_diffusion.checkpoint import ControlNetFile, TextPart, UNetPart, VAEPart
 from nodegraph_diffusion.checkpoint.detect.model import Weights
+from nodegraph_diffusion.checkpoint.detect.trained import REASON, network_config
 from nodegraph_diffusion.networks.config import CLIPTextConfig, LatentSpace, UNetConfig, VAEConfig
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_nodes.model_files import OpenedFile, OpenedPart
@@ -19,10 +20,6 @@ from nodegraph_nodes.types import VAE, ControlNetModel, TextEncoder, Trained, Tr
 if TYPE_CHECKING:
     from nodegraph.plugin_api import Codec
     from nodegraph_diffusion.checkpoint.families import Part
-
-C = TypeVar("C", UNetConfig, VAEConfig, CLIPTextConfig)
-
-_REASON = "trained by a node"
 
 
 class _TrainedModel(Trained):
@@ -61,7 +58,7 @@ class TrainedUNet(_TrainedModel, UNetModel):
             noise_schedule=NoiseSchedule(**settings["noise_schedule"]),
             latent=LatentSpace(*settings["latent"]),
             files=(file.path,),
-            reason=_REASON,
+            reason=REASON,
         )
         return OpenedPart(part, (file,))
 
@@ -80,7 +77,7 @@ class TrainedVAE(_TrainedModel, VAE):
             config=network_config(VAEConfig, self.settings),
             weights=_weights("vae", file.path),
             files=(file.path,),
-            reason=_REASON,
+            reason=REASON,
             trained_size=self.settings["size"],
         )
         return OpenedPart(part, (file,))
@@ -141,12 +138,3 @@ TRAINED_CODECS: Final[Mapping[type, Codec]] = {
 
 def _weights(part: Part, path: Path) -> Weights:
     return Weights(part, "ldm", (path,))
-
-
-def network_config(kind: type[C], settings: Mapping[str, Any]) -> C:
-    """The sizes of a network, from the settings of a trained value."""
-    return kind(**{name: _without_lists(value) for name, value in settings["config"].items()})
-
-
-def _without_lists(value: Any) -> Any:
-    return tuple(map(_without_lists, value)) if isinstance(value, list | tuple) else value

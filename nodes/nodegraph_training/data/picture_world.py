@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from nodegraph_diffusion.recipes.pictureworld import Scene
+    from nodegraph_diffusion.recipes.pictureworld import LabelledBox, Scene
 
 Combinations = Literal["training", "held-out", "all"]
 Style = Literal["full", "mixed", "open"]
@@ -61,6 +61,18 @@ class DrawnPictures:
         if len(scene.things) != 1:
             return None
         return scene.things[0].kind if classes == "kind" else scene.things[0].colour
+
+    def boxes(self, index: int) -> list[LabelledBox]:
+        """The things in a picture, with their boxes."""
+        from nodegraph_diffusion.recipes.pictureworld import layout
+
+        return layout(self.scene(index))
+
+    def class_map(self, index: int) -> NDArray[np.uint8]:
+        """The class of each pixel of a picture, (side, side)."""
+        from nodegraph_diffusion.recipes.pictureworld import draw_with_map
+
+        return draw_with_map(self.scene(index), self.side)[1]
 
     def words(self) -> list[str]:
         """Every word that captions may have, sorted."""

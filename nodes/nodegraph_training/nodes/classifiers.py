@@ -1,14 +1,14 @@
-"""Nodes for classifiers of noisy latents."""
+"""Nodes for guidance by networks that rate pictures: classifiers of noisy latents, and CLIP."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Literal
 
 from nodegraph import Help, Range, Run, Seed, node
-from nodegraph_nodes.types import VAE, Denoiser
+from nodegraph_nodes.types import VAE, Denoiser, TextEncoder
 from nodegraph_training.nodes.inputs import Batch, Channels, Levels, Options, Rate, Steps
-from nodegraph_training.types import DataSet, TrainedClassifier
+from nodegraph_training.types import DataSet, TrainedClassifier, TrainedImageEncoder
 
 
 @node("TrainClassifier", numeric=True)
@@ -98,4 +98,40 @@ def classifier_guidance(
         own_classifier(classifier, run), NoiseSchedule(**settings["noise_schedule"]), torch.tensor([names.index(label)])
     )
     function = GradientGuidance(as_guided(denoiser.function), score, scale, through="noisy")
+    return dataclasses.replace(denoiser, function=function)
+
+
+@node("ClipGuidance", numeric=True)
+def clip_guidance(
+    denoiser: Denoiser,
+    vae: VAE,
+    text_encoder: Annotated[TextEncoder, Help("of `TrainCLIP`")],
+    image_encoder: Annotated[TrainedImageEncoder, Help("of `TrainCLIP`, trained with this text encoder")],
+    text: Annotated[str, Help("what the pictures should show")],
+    scale: Annotated[float, Range(0, 10_000), Help("strength; more is closer to the text and varies less")] = 30.0,
+    through: Annotated[
+        Literal["estimate", "network"], Help("network: the gradient also passes through the UNet, which takes three times as long")
+    ] = "estimate",
+    run: Run = Run(),
+) -> Denoiser:
+    """Guide a denoiser to pictures that CLIP finds similar to a text.
+
+    `denoised + scale * sigma^2 * grad cos(picture, text)` (Nichol et al. 2021, "GLIDE", sec. 2.4), for the decoded estimate of the
+    picture. The denoiser needs no prompt. Each step also decodes the estimate.
+    """
+    from nodegraph_diffusion.denoising.unguided import as_guided
+    from nodegraph_diffusion.guidance import GradientGuidance
+    from nodegraph_diffusion.guidance.clip_score import CLIPScore
+    from nodegraph_diffusion.text.encode import read_prompt
+    from nodegraph_training.training.networks import own_image_encoder, own_readers, own_vae
+
+    pooled = read_prompt(own_readers(text_encoder, run), text).pooled
+    width = image_encoder.settings["config"]["projection"]
+    if pooled is None or pooled.shape[-1] != width:
+        found = "one without" if pooled is None else f"one of {pooled.shape[-1]} numbers"
+        raise ValueError(f"text_encoder: expected an embedding of {width} numbers, as the image encoder has, found {found}")
+    network = own_vae(vae, run)
+    factor = network.config.scaling_factor
+    score = CLIPScore(own_image_encoder(image_encoder, run), pooled, lambda latent: network.decode(latent / factor), scale=1.0)
+    function = GradientGuidance(as_guided(denoiser.function), score, scale, through=through)
     return dataclasses.replace(denoiser, function=function)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from nodegraph import Help, Range, Reads, Run, Seed, node
+from nodegraph_nodes.types import Image
 from nodegraph_training.data.folder import FolderPictures, PictureFolder, captioned, find_folder, listed
 from nodegraph_training.data.picture_world import Classes, Combinations, DrawnPictures, Style
 from nodegraph_training.types import DataSet
@@ -36,6 +37,36 @@ def picture_world(
     return DataSet(
         DrawnPictures(count=count, side=side, seed=seed, combinations=combinations, things=things, style=captions, classes=classes)
     )
+
+
+class Drawn(NamedTuple):
+    """A drawn picture, and the class of each of its pixels as a picture."""
+
+    image: Image
+    map: Image
+
+
+@node("DrawnPicture")
+def drawn_picture(
+    data: Annotated[DataSet, Help("of PictureWorld")],
+    index: Annotated[int, Range(0, 10_000_000), Help("of the picture, from 0")] = 0,
+) -> Drawn:
+    """One of the pictures of `PictureWorld`, and its map of classes for `ApplyMap`.
+
+    Each class has its own colour in the map.
+    """
+    import torch
+
+    from nodegraph_diffusion.beside import map_picture
+    from nodegraph_diffusion.recipes.pictureworld import CLASSES
+
+    pictures = data.pictures
+    if not isinstance(pictures, DrawnPictures):
+        raise ValueError("data: expected the pictures of PictureWorld, found others; load a picture with LoadImage")
+    if index >= len(pictures):
+        raise ValueError(f"index: expected 0 to {len(pictures) - 1}, the pictures of this data set, found {index}")
+    pixels, labels = torch.from_numpy(pictures.pixels(index)), torch.from_numpy(pictures.class_map(index)).long()
+    return Drawn(Image(pixels[None].float() / 255), Image(map_picture(labels[None], len(CLASSES))))
 
 
 @node("ImageFolder")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 
 from nodegraph_diffusion.training.noising.objective import Objective
-from nodegraph_diffusion.training.tasks.conditions import EncodedCondition
+from nodegraph_diffusion.training.tasks.conditions import Condition, EncodedCondition
 from nodegraph_diffusion.training.tasks.denoiser import DenoiserSamples
+from nodegraph_training.training.conditions import ConditionedPictures, beside_of, condition_of, label_rows
 from nodegraph_training.training.examples import captions_of, number_of_captions, require_side
-from nodegraph_training.training.latents import CaptionedLatents, encode_texts, latents_of
+from nodegraph_training.training.latents import CaptionedLatents, PixelLatents, encode_texts, latents_of
 from nodegraph_training.training.networks import own_readers, own_vae
 from nodegraph_training.training.sizes import sizes_of
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.networks.vae import AutoencoderKL
     from nodegraph_diffusion.noise_schedule import NoiseSchedule
     from nodegraph_nodes.types import VAE, TextEncoder
-    from nodegraph_training.types import Pictures
+    from nodegraph_training.types import ConditionKind, Pictures
 
 Weighting = Literal["simple", "min_snr"]
 
@@ -33,13 +34,13 @@ PREVIEW_STEPS = 15
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """Examples of captioned latents and what a denoiser's task needs besides.
+    """Examples of conditioned latents and what a denoiser's task needs besides.
 
     `sampled` describes the previews: pictures of the first captions; None for a UNet that receives more than a prompt.
     """
 
-    examples: CaptionedLatents
-    condition: EncodedCondition
+    examples: CaptionedLatents | ConditionedPictures
+    condition: Condition
     sampled: DenoiserSamples | None
 
 
@@ -76,15 +77,35 @@ def prepare(pictures: Pictures, vae: VAE, text_encoder: TextEncoder, unet: UNet,
     )
 
 
-def samples(vae: AutoencoderKL, conditions: Tensor, like: Tensor) -> DenoiserSamples:
+def prepare_without_text(
+    pictures: Pictures, vae: VAE | None, unet: UNet, kind: ConditionKind, *, run: Run, folder: Path
+) -> Prepared:
+    """Encode pictures, if there is an autoencoder, and make the condition of each as this UNet receives it."""
+    coder = None if vae is None else own_vae(vae, run)
+    if coder is not None:
+        require_side(pictures, coder.config.factor)
+    latents = PixelLatents(pictures) if coder is None else latents_of(pictures, coder, folder)
+    names = unet.config.labels
+    labels = None if names is None else label_rows(kind, pictures, names)
+    examples = ConditionedPictures(latents, labels, beside_of(kind, pictures))
+    first = examples.of([*range(min(SHOWN, len(pictures)))])
+    return Prepared(
+        examples=examples,
+        condition=condition_of(unet.config).to(run.device),
+        sampled=samples(coder, first.condition, latents[0], first.beside),
+    )
+
+
+def samples(vae: AutoencoderKL | None, conditions: Tensor, like: Tensor, beside: Tensor | None = None) -> DenoiserSamples:
     """Previews of these conditions, as pictures. Their latents have the shape of `like`, (c, h, w)."""
     channels, height, width = like.shape
 
     def decode(latent: Tensor) -> Tensor:
-        decoded: Tensor = vae.decode(latent / vae.config.scaling_factor)
+        decoded: Tensor = latent if vae is None else vae.decode(latent / vae.config.scaling_factor)
         return decoded
 
-    return DenoiserSamples(conditions=conditions, shape=(channels, height, width), decode=decode, steps=PREVIEW_STEPS)
+    shape = (channels, height, width)
+    return DenoiserSamples(conditions=conditions, shape=shape, decode=decode, beside=beside, steps=PREVIEW_STEPS)
 
 
 def network_settings(config: UNetConfig, schedule: NoiseSchedule, latent: LatentSpace) -> dict[str, Any]:

@@ -1,26 +1,26 @@
-"""Measuring a model on pictures and captions."""
+"""Measuring a model on the pictures and conditions of a data set."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from nodegraph_nodes.models.autoencoder import decode_latent
-from nodegraph_nodes.models.denoisers import load_denoisers
 from nodegraph_nodes.models.parts import load_vae_network
-from nodegraph_nodes.models.text_encoders import load_readers
-from nodegraph_nodes.types import Conditioning, Latent
+from nodegraph_training.data.picture_world import DrawnPictures
+from nodegraph_training.training.conditions import FACTORS
 from nodegraph_training.training.examples import pixels_of
 
 if TYPE_CHECKING:
     from nodegraph import Run
-    from nodegraph_nodes.types import VAE, TextEncoder, UNetModel
-    from nodegraph_training.types import Pictures
+    from nodegraph_nodes.types import VAE
+    from nodegraph_training.types import ConditionKind, Pictures
 
 
 @torch.no_grad()
@@ -32,70 +32,89 @@ def psnr(pictures: Pictures, vae: VAE, count: int, run: Run) -> float:
         pixels = pixels_of(pictures, [index])
         decoded = network.decode(network.encode(pixels.to(run.device))[0]).cpu()
         errors.append(float(((decoded.clamp(-1, 1) - pixels) * 127.5).round().double().square().mean()))
+    return _decibels(errors)
+
+
+def judged(kind: ConditionKind, pictures: Pictures, painted: Tensor) -> dict[str, Any]:
+    """What is right about painted pictures (count, H, W, 3), by programs that were not trained."""
+    pixels = (painted * 255).round().byte().numpy().astype(np.uint8)
+    if kind in FACTORS:
+        return _enlarged(kind, pictures, pixels)
+    judge = _JUDGES.get(kind)
+    return {} if judge is None or not isinstance(pictures, DrawnPictures) else judge(pictures, pixels)
+
+
+def _decibels(errors: list[float]) -> float:
     return 10 * math.log10(255**2 / max(sum(errors) / len(errors), 1e-12))
 
 
-@torch.no_grad()
-def paint_and_judge(
-    pictures: Pictures,
-    models: tuple[UNetModel, VAE, TextEncoder],
-    *,
-    count: int,
-    cfg: float,
-    sampler: Any,
-    schedule: Any,
-    steps: int,
-    seed: int,
-    run: Run,
-) -> tuple[Tensor, dict[str, Any]]:
-    """Pictures (count, H, W, 3) painted from the first captions, and what a judge says about them, if there is one."""
-    from nodegraph_diffusion.guidance import ClassifierFreeGuidance
-    from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_for
-    from nodegraph_diffusion.schedules import SCHEDULES
-    from nodegraph_diffusion.text.encode import read_prompt
-
-    unet, vae, text_encoder = models
-    readers, config = load_readers(text_encoder, run), vae.part.config
-    negative = Conditioning((read_prompt(readers, "").map(lambda tensor: tensor.cpu()),))
-    method = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
-    levels = sigmas_for(
-        SCHEDULES[schedule] if isinstance(schedule, str) else schedule, unet.part.noise_schedule, steps, strength=1.0
-    )
-    side = pictures.side
-    shape = (1, config.latent_channels, -(-side // config.factor), -(-side // config.factor))
-    texts = [pictures.caption(index) for index in range(min(count, len(pictures)))]
-    painted = []
-    for number, text in enumerate(texts):
-        positive = Conditioning((read_prompt(readers, text).map(lambda tensor: tensor.cpu()),))
-        sides = load_denoisers(unet, run, positive=positive, negative=negative)
-        latent = sample(
-            ClassifierFreeGuidance(sides["positive"], sides["negative"], cfg),
-            torch.zeros(shape, device=run.device),
-            draw_noise(shape, seed + number, "per_picture").to(run.device),
-            method,
-            sigmas=levels,
-            seed=seed + number,
-        )
-        painted.append(decode_latent(vae, Latent(latent.float().cpu(), (side, side), config.latent), run).pixels)
-        run.step(number + 1, len(texts))
-    whole = torch.cat(painted)
-    return whole, _judged(pictures, whole, texts)
-
-
-def _judged(pictures: Pictures, painted: Tensor, texts: list[str]) -> dict[str, Any]:
-    """What the program that judges the picture world finds."""
-    from nodegraph_training.data.picture_world import DrawnPictures
-
-    if not isinstance(pictures, DrawnPictures):
-        return {"captions": len(texts)}
+def _captions(pictures: DrawnPictures, pixels: NDArray[np.uint8]) -> dict[str, Any]:
+    """The share in which nothing is wrong that the caption demands, and how often each fault occurs."""
     from nodegraph_diffusion.recipes.pictureworld import faults, parse
     from nodegraph_diffusion.recipes.pictureworld.judges.matched_filter import judge_by_templates
 
-    readings = judge_by_templates((painted * 255).round().byte().numpy().astype(np.uint8))
-    verdicts = [faults(parse(text), reading) for text, reading in zip(texts, readings, strict=True)]
+    texts = [pictures.caption(index) for index in range(len(pixels))]
+    verdicts = [faults(parse(text), reading) for text, reading in zip(texts, judge_by_templates(pixels), strict=True)]
     wrong = Counter(str(name) for verdict in verdicts for name in verdict)
-    return {
-        "captions": len(texts),
-        "right": sum(not verdict for verdict in verdicts) / len(verdicts),
-        "wrong": dict(sorted(wrong.items())),
-    }
+    return {"right": sum(not verdict for verdict in verdicts) / len(verdicts), "wrong": dict(sorted(wrong.items()))}
+
+
+def _classes(pictures: DrawnPictures, pixels: NDArray[np.uint8]) -> dict[str, Any]:
+    """The share of pictures that show their class."""
+    from nodegraph_diffusion.recipes.pictureworld.judges.matched_filter import judge_by_templates
+
+    right = 0
+    for index, reading in enumerate(judge_by_templates(pixels)):
+        if pictures.classes in ("place", "time"):
+            right += getattr(reading, pictures.classes) == pictures.label(index)
+        else:
+            seen = [getattr(thing, pictures.classes) for thing in reading.things]
+            right += seen == [pictures.label(index)]
+    return {"class_accuracy": right / len(pixels)}
+
+
+def _layouts(pictures: DrawnPictures, pixels: NDArray[np.uint8]) -> dict[str, Any]:
+    """The mean overlap of the boxes of things with those that were asked for, and the share with exactly these things."""
+    from nodegraph_diffusion.recipes.pictureworld.judges.boxes import overlaps
+    from nodegraph_diffusion.recipes.pictureworld.judges.matched_filter import boxes_by_templates
+
+    values: list[float] = []
+    right = 0
+    for index, found in enumerate(boxes_by_templates(pixels)):
+        demanded = pictures.boxes(index)
+        values += overlaps(demanded, found)
+        right += sorted(box.label for box in demanded) == sorted(box.label for box in found)
+    return {"box_iou": sum(values) / max(len(values), 1), "things_right": right / len(pixels)}
+
+
+def _maps(pictures: DrawnPictures, pixels: NDArray[np.uint8]) -> dict[str, Any]:
+    """The share of pixels that show the class of the map, and the same for the drawn pictures of these maps."""
+    from nodegraph_diffusion.recipes.pictureworld.judges.maps import agreement
+
+    maps = [pictures.class_map(index) for index in range(len(pixels))]
+    painted = [agreement(picture, labels) for picture, labels in zip(pixels, maps, strict=True)]
+    drawn = [agreement(pictures.pixels(index), labels) for index, labels in enumerate(maps)]
+    return {"label_agreement": sum(painted) / len(painted), "label_agreement_drawn": sum(drawn) / len(drawn)}
+
+
+def _enlarged(kind: ConditionKind, pictures: Pictures, pixels: NDArray[np.uint8]) -> dict[str, Any]:
+    """PSNR in dB against the pictures themselves, beside that of bicubic interpolation."""
+    from nodegraph_diffusion.recipes.pictureworld import downscaled
+    from nodegraph_nodes.pictures.sheets import resize_pictures
+
+    errors: dict[str, list[float]] = {"psnr": [], "psnr_bicubic": []}
+    for index, picture in enumerate(pixels):
+        whole = pictures.pixels(index)
+        small = torch.from_numpy(downscaled(whole, FACTORS[kind]))[None].float() / 255
+        bicubic = (resize_pictures(small, whole.shape[:2], "bicubic").clamp(0, 1) * 255).round()[0].numpy()
+        for name, other in (("psnr", picture), ("psnr_bicubic", bicubic)):
+            errors[name].append(float(np.square(other.astype(np.float64) - whole).mean()))
+    return {name: round(_decibels(values), 3) for name, values in errors.items()}
+
+
+_JUDGES: dict[ConditionKind, Callable[[DrawnPictures, NDArray[np.uint8]], dict[str, Any]]] = {
+    "text": _captions,
+    "class": _classes,
+    "layout": _layouts,
+    "map": _maps,
+}

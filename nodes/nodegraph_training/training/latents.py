@@ -47,8 +47,36 @@ class PictureLatents:
 
     def order(self, batch: int, seed: int) -> BatchOrder:
         """Batches of one size each."""
-        alike = len({*self.shapes}) == 1
-        return Order(len(self), batch, seed) if alike else BucketOrder(self.shapes, batch, seed)
+        return _order(self.shapes, batch, seed)
+
+
+class PixelLatents:
+    """Pictures themselves in place of latents, (3, H, W) in [-1, 1], for a denoiser without an autoencoder."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self._pictures = pictures
+        self.shapes = [(3, *pictures.size(index)) for index in range(len(pictures))]
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return pixels_of(self._pictures, [index])[0]
+
+    def stacked(self, indices: Sequence[int]) -> Tensor:
+        """Pictures of one size, (B, 3, H, W)."""
+        return pixels_of(self._pictures, indices)
+
+    def order(self, batch: int, seed: int) -> BatchOrder:
+        """Batches of one size each."""
+        return _order(self.shapes, batch, seed)
+
+
+Latents = PictureLatents | PixelLatents
+
+
+def _order(shapes: Sequence[tuple[int, ...]], batch: int, seed: int) -> BatchOrder:
+    return Order(len(shapes), batch, seed) if len({*shapes}) == 1 else BucketOrder(shapes, batch, seed)
 
 
 def latents_of(pictures: Pictures, vae: AutoencoderKL, folder: Path) -> PictureLatents:

@@ -11,14 +11,15 @@ import torch
 
 from nodegraph_diffusion.adapters.lora.patch import patch_in_place
 from nodegraph_diffusion.checkpoint import load_text_encoder, load_unet, load_vae
+from nodegraph_diffusion.checkpoint.detect.trained import network_config
 from nodegraph_diffusion.networks.classifier import NoisyClassifier
-from nodegraph_diffusion.networks.config import UNetConfig
+from nodegraph_diffusion.networks.clip import CLIPVisionModel
+from nodegraph_diffusion.networks.config import CLIPVisionConfig, UNetConfig
 from nodegraph_diffusion.text.encode import Reader
 from nodegraph_diffusion.text.tokenizer import Tokenizer, load_tokenizer
 from nodegraph_diffusion.training.loop.seeds import derived_seed
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.text_encoders import load_text_tokenizer
-from nodegraph_nodes.trained.models import network_config
 
 if TYPE_CHECKING:
     from nodegraph import Run
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.networks.unet import UNet
     from nodegraph_diffusion.networks.vae import AutoencoderKL
     from nodegraph_nodes.types import VAE, TextEncoder, UNetModel
-    from nodegraph_training.types import TrainedClassifier
+    from nodegraph_training.types import TrainedClassifier, TrainedImageEncoder
 
 T = TypeVar("T", bound=Any)
 
@@ -73,6 +74,14 @@ def own_classifier(classifier: TrainedClassifier, run: Run) -> NoisyClassifier:
     config, classes = network_config(UNetConfig, classifier.settings), len(classifier.settings["classes"])
     network = built(lambda: NoisyClassifier(config, classes), 0, run)
     network.load_state_dict(dict(classifier.tensors))
+    return network.eval().requires_grad_(False)
+
+
+def own_image_encoder(encoder: TrainedImageEncoder, run: Run) -> CLIPVisionModel:
+    """A copy of CLIP's image encoder, which does not change any more."""
+    config = network_config(CLIPVisionConfig, encoder.settings)
+    network = built(lambda: CLIPVisionModel(config), 0, run)
+    network.load_state_dict(dict(encoder.tensors))
     return network.eval().requires_grad_(False)
 
 

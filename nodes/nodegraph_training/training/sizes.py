@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from nodegraph_diffusion.networks.config import LatentSpace
 
 if TYPE_CHECKING:
     from nodegraph_diffusion.networks.config import CLIPTextConfig, CLIPVisionConfig, UNetConfig, VAEConfig
+
+
+PIXELS: Final = LatentSpace(3, 1, 1.0)
+"""The space of pixels themselves, in [-1, 1]."""
 
 
 def sizes_of(config: UNetConfig | VAEConfig | CLIPTextConfig | CLIPVisionConfig) -> dict[str, Any]:

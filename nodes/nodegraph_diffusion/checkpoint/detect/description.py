@@ -18,11 +18,11 @@ from nodegraph_diffusion.checkpoint.detect.extra_networks.image_encoder import (
     folder_image_encoder,
 )
 from nodegraph_diffusion.checkpoint.detect.extra_networks.t2i_adapter import T2IAdapterFile, file_t2i_adapter, folder_t2i_adapter
+from nodegraph_diffusion.checkpoint.detect.extra_networks.taesd import Half, TAESDFile, file_taesd, folder_taesd
 from nodegraph_diffusion.checkpoint.detect.extra_networks.upscaler import UpscalerFile, file_upscaler
 from nodegraph_diffusion.checkpoint.detect.lora import LoraFile, file_lora, folder_lora
 from nodegraph_diffusion.checkpoint.detect.model import Checkpoint, TextEncoders, UNetPart, VAEPart
 from nodegraph_diffusion.checkpoint.detect.sources import checked, checked_controlnet
-from nodegraph_diffusion.checkpoint.detect.taesd import Half, TAESDFile, file_taesd, folder_taesd
 from nodegraph_diffusion.checkpoint.detect.text_encoders import TextSource, read_text_encoders
 from nodegraph_diffusion.checkpoint.errors import CHECK_PATH, CheckpointError, Content, ExtraContent
 from nodegraph_diffusion.checkpoint.families import NAMES, TEXT_PARTS, Kind, Part

@@ -31,7 +31,7 @@ class UNetPart:
 
     `latent` is the latent space in which it denoises. `files` are all files that affect its output, in a fixed order. `reason`
     says how its prediction type is known; `notes` what was ignored or assumed. Raises CheckpointError if it has input channels
-    that no published UNet has.
+    that no published UNet has, and its config does not say what they show.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class UNetPart:
 
     def __post_init__(self) -> None:
         channels = self.config.out_channels
-        if self.config.in_channels - channels not in EXTRA_CHANNELS:
+        if self.config.beside is None and self.config.in_channels - channels not in EXTRA_CHANNELS:
             raise CheckpointError(
                 self.path,
                 expected=f"a UNet with {channels} channels out and {channels}, {channels + 4} or {channels + 5} in",

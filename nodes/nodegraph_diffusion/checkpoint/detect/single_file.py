@@ -24,6 +24,7 @@ from nodegraph_diffusion.checkpoint.detect.text_encoders import (
     naming_below,
     text_config,
 )
+from nodegraph_diffusion.checkpoint.detect.trained import trained_unet, trained_vae
 from nodegraph_diffusion.checkpoint.detect.unets import noise_schedule, unet_without_model
 from nodegraph_diffusion.checkpoint.errors import CheckpointError, Content
 from nodegraph_diffusion.checkpoint.families import NAMES, SAME_PARTS, TEXT_PARTS, Kind, Naming, scaling_factor
@@ -69,6 +70,8 @@ def file_models(header: Header, contents: Contents, headers: HeaderCache) -> dic
 
 def file_unet(header: Header, contents: Contents, headers: HeaderCache) -> UNetPart:
     """The UNet in a file that is not a whole model. Raises CheckpointError if it has none, or a broken one."""
+    if (trained := trained_unet(header)) is not None:
+        return trained
     naming, prefix = _find("unet", header, contents, _UNETS)
     sizes = ldm_unet_config if naming == "ldm" else diffusers_unet_config
     config_file = _config_beside(header.path, "unet") if naming == "diffusers" else None
@@ -80,6 +83,8 @@ def file_unet(header: Header, contents: Contents, headers: HeaderCache) -> UNetP
 
 def file_vae(header: Header, contents: Contents) -> VAEPart:
     """The autoencoder in a file that is not a whole model. Raises CheckpointError if it has none, or a broken one."""
+    if (trained := trained_vae(header)) is not None:
+        return trained
     naming, prefix = _find("vae", header, contents, _VAES)
     xl = any(key.startswith((f"{UNET_PREFIX}label_emb.", TEXT_PREFIXES[1])) for key in header.tensors)
     scaling = scaling_factor("sdxl" if xl else "sd1")

@@ -95,6 +95,8 @@ def read_unet(json: Json) -> UNetConfig:
 
 def write_unet(config: UNetConfig, sample_size: int) -> Json:
     """The config of diffusers' UNet2DConditionModel of these sizes; `sample_size` in latent cells."""
+    if config.labels is not None or config.beside is not None:
+        raise ValueError("unet: expected one that receives text alone, since diffusers has no others; save it as .safetensors")
     down, up = ({attention: name for name, attention in blocks.items()} for blocks in (_BLOCKS, _UP_BLOCKS))
     attention = [depth > 0 for depth in config.transformer_depth]
     heads: int | list[int] | None = config.num_heads

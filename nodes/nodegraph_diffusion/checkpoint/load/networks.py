@@ -14,10 +14,10 @@ from nodegraph_diffusion.checkpoint.detect.extra_networks.file import NetworkFil
 from nodegraph_diffusion.checkpoint.detect.extra_networks.gligen import GligenFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.image_encoder import ImageEncoderFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.t2i_adapter import T2IAdapterFile
+from nodegraph_diffusion.checkpoint.detect.extra_networks.taesd import TAESDFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.upscaler import UpscalerFile
 from nodegraph_diffusion.checkpoint.detect.model import TextPart, UNetPart, VAEPart
 from nodegraph_diffusion.checkpoint.detect.sources import AnyPart, Source, controlnet_sources, part_sources
-from nodegraph_diffusion.checkpoint.detect.taesd import TAESDFile
 from nodegraph_diffusion.checkpoint.files.mapped_file import MappedFile
 from nodegraph_diffusion.checkpoint.layouts.openclip import Piece
 from nodegraph_diffusion.checkpoint.load.blank_network import blank

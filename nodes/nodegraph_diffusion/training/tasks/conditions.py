@@ -1,4 +1,4 @@
-"""What a denoiser is conditioned on: a class, a text, or nothing."""
+"""What a denoiser is conditioned on: labels, a text, or nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nodegraph_diffusion.networks.clip import CLIPTextModel
+from nodegraph_diffusion.networks.config import LABEL_WIDTH
 
 
 class Condition(nn.Module):
@@ -29,18 +30,17 @@ class Condition(nn.Module):
         return self(values, dropped), added
 
 
-class ClassCondition(Condition):
-    """A learned vector for each class, and one for "no class" (Rombach et al. 2022, sec. 4.3; Ho & Salimans 2022)."""
+class LabelCondition(Condition):
+    """Labels for a UNet that makes its own tokens of these. `unsaid` is the number of the class "nothing is said" in its config."""
 
-    def __init__(self, classes: int, width: int) -> None:
-        super().__init__(width)
-        self.classes = classes
-        self.embedding = nn.Embedding(classes + 1, width)
+    def __init__(self, unsaid: int) -> None:
+        super().__init__(LABEL_WIDTH)
+        self.register_buffer("unsaid", torch.tensor([float(unsaid), 0.0, 0.0, 1.0, 1.0]), persistent=False)
+        self.unsaid: Tensor
 
     def forward(self, values: Tensor, dropped: Tensor) -> Tensor:
-        """Classes (B,) int64 -> (B, 1, width)."""
-        context: Tensor = self.embedding(values.masked_fill(dropped, self.classes))
-        return context[:, None]
+        """(B, N, LABEL_WIDTH) -> (B, N, LABEL_WIDTH)."""
+        return torch.where(dropped[:, None, None], self.unsaid, values)
 
 
 class TextCondition(Condition):

@@ -22,26 +22,30 @@ class ConditionedLatents:
     """Latents (B, c, h, w) of unit variance, and the condition of each: (B, ...), what the task's `Condition` receives.
 
     `added` is the vector conditioning (B, added_dim) of a UNet that has one, such as Stable Diffusion XL's; `added_dropped` is that
-    of examples without a condition (None: the same).
+    of examples without a condition (None: the same). `beside` are the channels (B, C, h, w) that the UNet receives beside the
+    latent.
     """
 
     latent: Tensor
     condition: Tensor
     added: Tensor | None = None
     added_dropped: Tensor | None = None
+    beside: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DenoiserSamples:
     """What to sample during training: a picture for each condition, of latents of `shape` (c, h, w), in `steps` steps.
 
-    `decode` makes pixels (B, 3, H, W) from latents. `added` is the vector conditioning of each, for a UNet that has one.
+    `decode` makes pixels (B, 3, H, W) from latents. `added` is the vector conditioning of each, and `beside` its channels beside
+    the latent, for a UNet that has them.
     """
 
     conditions: Tensor
     shape: tuple[int, int, int]
     decode: Callable[[Tensor], Tensor]
     added: Tensor | None = None
+    beside: Tensor | None = None
     steps: int = 20
     seed: int = 0
 
@@ -88,7 +92,8 @@ class DenoiserTask(Task[ConditionedLatents]):
         added = None if added is None else added.to(device)
         context, added = self.condition.inputs(batch.condition.to(device), dropped.to(device), added)
         controls = self.controls(replace(batch, added=added), noisy.noisy, noisy.steps, context)
-        predicted = self.unet(noisy.noisy, noisy.steps.float(), context, added=added, controls=controls).float()
+        seen = with_channels(noisy.noisy, batch.beside)
+        predicted = self.unet(seen, noisy.steps.float(), context, added=added, controls=controls).float()
         loss = self.loss(noisy, predicted)
         figures = {"bits_per_dimension": self.loss.bits_per_dimension(noisy, predicted)} if self._log_bound else {}
         return Losses(by_network={"denoiser": loss}, figures=figures)
@@ -109,7 +114,8 @@ class DenoiserTask(Task[ConditionedLatents]):
         added = None if sampled.added is None else sampled.added.to(device)
 
         def predict(noisy: Tensor, step: int) -> Tensor:
-            predicted: Tensor = self.unet(noisy, torch.full((len(noisy),), float(step), device=device), context, added=added)
+            seen = with_channels(noisy, sampled.beside)
+            predicted: Tensor = self.unet(seen, torch.full((len(noisy),), float(step), device=device), context, added=added)
             return predicted[:, : noise.shape[1]].float()
 
         return sampled.decode(ddim(predict, noise.to(device), self.loss, sampled.steps))
@@ -123,6 +129,11 @@ class DenoiserTask(Task[ConditionedLatents]):
         """Continue from the result of `state_dict`."""
         if isinstance(self.loss.step_sampler, ImportanceSteps):
             self.loss.step_sampler.load_state_dict(dict(state))
+
+
+def with_channels(noisy: Tensor, beside: Tensor | None) -> Tensor:
+    """What a UNet sees: the noisy latents (B, c, h, w), and the channels beside them, if there are any."""
+    return noisy if beside is None else torch.cat([noisy, beside.to(noisy)], dim=1)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nodegraph_diffusion.recipes.pictureworld.annotations import LabelledBox
 from nodegraph_diffusion.recipes.pictureworld.captions import Reading, Seen
 from nodegraph_diffusion.recipes.pictureworld.drawing.palette import ROLES, fills
 from nodegraph_diffusion.recipes.pictureworld.drawing.sprites import TOTAL, thing_sprite
@@ -48,6 +49,22 @@ class Outline:
     scale: int
     height: float
     width: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A thing in a picture: its template, its colour, and where its foot is, in pixels of GRID."""
+
+    outline: Outline
+    colour: Colour
+    row: int
+    column: int
+
+    def box(self) -> LabelledBox:
+        """The box of the template."""
+        half, height = self.outline.width / 2, self.outline.height
+        edges = {"left": self.column - half, "top": self.row - height, "right": self.column + half, "bottom": float(self.row)}
+        return LabelledBox(label=KINDS.index(self.outline.kind), **{name: edge / GRID for name, edge in edges.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,11 +175,11 @@ def _apart(foot: tuple[int, int], chosen: Outline) -> Tensor:
     return tall.clamp_min(0) * wide.clamp_min(0) <= MOST_OVERLAP * smaller
 
 
-def _find_things(picture: Tensor, setting: Setting) -> list[Seen]:
+def _find_things(picture: Tensor, setting: Setting) -> list[Found]:
     """The things in front of the surroundings, the one that explains most first."""
     soft, surroundings = softened(picture), softened(setting.surroundings)
     explained = _explained(soft, surroundings, setting.time)
-    found: list[Seen] = []
+    found: list[Found] = []
     for _ in range(MOST_TRIALS):
         best = int(explained.argmax())
         number, colour, row, column = (int(each) for each in np.unravel_index(best, explained.shape))
@@ -175,14 +192,15 @@ def _find_things(picture: Tensor, setting: Setting) -> list[Seen]:
             explained[number, :, max(0, row - 1) : row + 2, max(0, column - 1) : column + 2] = 0
             continue
         outline = templates().outlines[number]
-        found.append(_seen(outline, COLOURS[colour], row, column))
+        found.append(Found(outline=outline, colour=COLOURS[colour], row=row, column=column))
         explained *= _apart((row, column), outline)[:, None]
     return found
 
 
-def _seen(outline: Outline, colour: Colour, row: int, column: int) -> Seen:
-    x, y = round(column * UNIT / GRID), round((row - outline.height / 2) * UNIT / GRID)
-    return Seen(outline.kind, colour, "large" if outline.scale >= SMALLEST_LARGE else "small", x=x, y=y)
+def _seen(found: Found) -> Seen:
+    outline = found.outline
+    x, y = round(found.column * UNIT / GRID), round((found.row - outline.height / 2) * UNIT / GRID)
+    return Seen(outline.kind, found.colour, "large" if outline.scale >= SMALLEST_LARGE else "small", x=x, y=y)
 
 
 @torch.no_grad()
@@ -191,5 +209,11 @@ def judge_by_templates(pixels: NDArray[np.uint8]) -> list[Reading]:
     readings = []
     for picture in reduced(pixels):
         setting = read_setting(picture)
-        readings.append(Reading(tuple(_find_things(picture, setting)), setting.place, setting.time))
+        readings.append(Reading(tuple(map(_seen, _find_things(picture, setting))), setting.place, setting.time))
     return readings
+
+
+@torch.no_grad()
+def boxes_by_templates(pixels: NDArray[np.uint8]) -> list[list[LabelledBox]]:
+    """The things in each picture of (B, H, H, 3) with their boxes, which are those of the nearest templates."""
+    return [[found.box() for found in _find_things(picture, read_setting(picture))] for picture in reduced(pixels)]

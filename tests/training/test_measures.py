@@ -1,0 +1,143 @@
+"""Measures of painted pictures, against closed forms and on drawn pictures."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from nodegraph_diffusion.recipes.pictureworld import LabelledBox, draw, draw_with_map, layout, scene
+from nodegraph_diffusion.recipes.pictureworld.judges.boxes import overlap, overlaps
+from nodegraph_diffusion.recipes.pictureworld.judges.maps import agreement
+from nodegraph_diffusion.recipes.pictureworld.judges.matched_filter import boxes_by_templates
+from nodegraph_nodes.types import Image
+from nodegraph_training.nodes.classifiers import clip_guidance
+from nodegraph_training.nodes.data import picture_world
+from nodegraph_training.nodes.denoisers import train_denoiser
+from nodegraph_training.nodes.evaluate import evaluate, frechet_distance
+from nodegraph_training.nodes.text_encoders import train_clip
+from nodegraph_training.training.distance import BLOCKS, blurred, half_shuffled
+from nodegraph_training.training.evaluation import judged
+from tests.support.small_training import SMALL
+
+
+def box(left: float, top: float, right: float, bottom: float, label: int = 0) -> LabelledBox:
+    return LabelledBox(label=label, left=left, top=top, right=right, bottom=bottom)
+
+
+def test_overlap_of_boxes():
+    assert overlap(box(0, 0, 1, 1), box(0, 0, 1, 1)) == 1
+    assert overlap(box(0, 0, 1, 1), box(0, 0, 0.5, 0.5)) == 0.25
+    assert overlap(box(0, 0, 0.5, 1), box(0.25, 0, 0.75, 1)) == pytest.approx(1 / 3)
+    assert overlap(box(0, 0, 0.5, 0.5), box(0.5, 0.5, 1, 1)) == 0
+
+
+def test_boxes_are_assigned_as_well_as_possible():
+    demanded = [box(0, 0, 1, 1), box(0, 0, 0.5, 1)]
+    assert overlaps(demanded, [box(0, 0, 0.5, 1), box(0, 0, 1, 1)]) == [1, 1]
+    assert overlaps(demanded, [box(0, 0, 0.5, 1, label=1), box(0, 0, 1, 1)]) == [1, 0]  # another label counts as nothing
+    assert overlaps(demanded, []) == [0, 0]
+    assert overlaps([], demanded) == []
+
+
+@pytest.mark.slow
+def test_boxes_of_drawn_things_are_found():
+    scenes = [scene(7, index, count=1 + index % 3) for index in range(3)]
+    found = boxes_by_templates(np.stack([draw(each) for each in scenes]))
+    values = [value for each, boxes in zip(scenes, found, strict=True) for value in overlaps(layout(each), boxes)]
+    assert sum(values) / len(values) > 0.75
+    other = [value for each, boxes in zip(scenes, found[1:] + found[:1], strict=True) for value in overlaps(layout(each), boxes)]
+    assert sum(other) / len(other) < 0.3
+
+
+def test_drawn_pictures_agree_with_their_maps():
+    drawn = [draw_with_map(scene(7, index)) for index in range(5)]
+    right = [agreement(picture, labels) for picture, labels in drawn]
+    assert min(right) > 0.98
+    wrong = [agreement(picture, labels) for (picture, _), (_, labels) in pairwise(drawn)]
+    assert max(wrong) < 0.7
+
+
+def test_blur_is_a_gaussian():
+    picture = torch.zeros(15, 15, 3)
+    picture[7, 7] = 1.0
+    kernel = torch.from_numpy(norm.pdf(np.arange(-3, 4))).float()
+    kernel = kernel / kernel.sum()
+    torch.testing.assert_close(blurred(picture)[4:11, 4:11, 1], kernel[:, None] * kernel)
+    flat = torch.full((8, 8, 3), 0.3)
+    torch.testing.assert_close(blurred(flat), flat)
+
+
+def test_half_of_the_blocks_change_places():
+    picture = torch.arange(BLOCKS**2).float().view(BLOCKS, BLOCKS).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    shuffled = half_shuffled(picture[..., None].expand(-1, -1, 3), 0)[..., 0]
+    assert float((shuffled != picture).float().mean()) == 0.5
+    assert torch.equal(shuffled.flatten().sort().values, picture.flatten().sort().values)
+    assert torch.equal(shuffled[::2, ::2], shuffled[1::2, 1::2])  # blocks stay whole
+
+
+def test_enlarged_pictures_are_compared_with_bicubic_interpolation():
+    data = picture_world(count=2, side=32).pictures
+    drawn = torch.from_numpy(np.stack([data.pixels(index) for index in (0, 1)])).float() / 255
+    grey = torch.full_like(drawn, 0.5)
+    exact, poor = judged("half", data, drawn), judged("half", data, grey)
+    assert exact["psnr"] > 100 > exact["psnr_bicubic"] > poor["psnr"]
+    error = float((((grey * 255).round() - (drawn * 255).round()) ** 2).mean())
+    assert poor["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
+
+
+@pytest.mark.slow
+def test_drawn_pictures_are_right():
+    """What the judges say about pictures that are as they should be."""
+    data = picture_world(count=3, side=128, things=1).pictures
+    drawn = torch.from_numpy(np.stack([data.pixels(index) for index in range(3)])).float() / 255
+    assert judged("class", data, drawn)["class_accuracy"] == 1
+    assert judged("class", data, drawn.roll(1, 0))["class_accuracy"] < 0.5
+    layouts = judged("layout", data, drawn)
+    assert layouts["box_iou"] > 0.8
+    assert layouts["things_right"] == 1
+    assert judged("none", data, drawn) == {}
+
+
+@pytest.mark.slow
+def test_pictures_under_conditions_are_painted_and_measured(vae):
+    sizes = {"channels": 16, "levels": [1], "depth": [1], "batch": 2, "steps": 1}
+    figures = {"layout": "box_iou", "map": "label_agreement", "half": "psnr_bicubic"}
+    data = picture_world(count=3, side=64)
+    for condition, name in figures.items():
+        unet = train_denoiser(picture_world(**SMALL), vae, condition=condition, **sizes)
+        measured, pictures, painted = evaluate(unet, data, vae, count=3, steps=1)
+        assert measured["pictures"] == 3
+        assert 0 <= measured[name] < 100
+        assert pictures.pixels.shape == painted.pixels.shape == (3, 64, 64, 3)
+    unet = train_denoiser(picture_world(**SMALL), condition="none", **sizes)
+    measured, _, painted = evaluate(unet, data, count=2, steps=1)
+    assert measured == {"pictures": 2}
+
+
+@pytest.mark.slow
+def test_clip_measures_and_guides(vae, unet, text_encoder):
+    from nodegraph_nodes.nodes.latent import empty_latent, noise
+    from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
+    from nodegraph_nodes.nodes.text import text_encode
+
+    clip = train_clip(picture_world(**SMALL), steps=1, width=16, layers=1, batch=2, patch=8)
+    data = picture_world(count=24, side=16)
+    same = frechet_distance(
+        [Image(torch.from_numpy(data.pictures.pixels(i))[None].float() / 255) for i in range(24)], clip[1], data
+    )
+    assert same["distance"] == pytest.approx(0, abs=1e-5)
+    assert min(same["blurred"], same["half_shuffled"]) > same["distance"]
+    nothing, latent = text_encode(text_encoder, ""), empty_latent(vae, 16, 16)
+    plain = unet_denoise(unet, nothing, nothing, cfg=1.0)
+    painted = [
+        sampler(each, latent, noise(latent, 0), steps=3).samples
+        for each in (plain, clip_guidance(plain, vae, clip.text_encoder, clip.image_encoder, text="a red cat", scale=100.0))
+    ]
+    assert not torch.equal(*painted)
+    other = train_clip(picture_world(**SMALL), steps=1, width=8, layers=1, batch=2, patch=8)
+    with pytest.raises(ValueError, match="text_encoder: expected an embedding of 16 numbers"):
+        clip_guidance(plain, vae, other.text_encoder, clip.image_encoder, text="a cat")
