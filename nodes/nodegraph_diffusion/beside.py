@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def map_channels(labels: Tensor, classes: int, cells: tuple[int, int]) -> Tensor
     import torch.nn.functional as F
 
     shares = F.one_hot(labels, classes).movedim(-1, 1).float()  # (B, classes, H, W)
-    return F.pixel_unshuffle(F.adaptive_avg_pool2d(shares, tuple(MAP_PARTS * side for side in cells)), MAP_PARTS)
+    return F.pixel_unshuffle(F.adaptive_avg_pool2d(shares, (MAP_PARTS * cells[0], MAP_PARTS * cells[1])), MAP_PARTS)
 
 
 def map_classes(channels: int) -> int:
@@ -44,7 +45,7 @@ def picture_channels(pixels: Tensor, cells: tuple[int, int], deviation: Tensor, 
 
 def picture_side(channels: int, cells: int) -> int:
     """The side, in pixels, of the smaller pictures that fill so many channels beside a latent with `cells` along a side."""
-    return round(((channels - 1) / 3) ** 0.5) * cells
+    return math.isqrt((channels - 1) // 3) * cells
 
 
 def class_colours(classes: int) -> Tensor:

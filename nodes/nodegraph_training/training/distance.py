@@ -51,8 +51,9 @@ def blurred(picture: Tensor, sigma: float = 1.0) -> Tensor:
 
 def half_shuffled(picture: Tensor, seed: int) -> Tensor:
     """A picture (H, W, 3) of whose BLOCKS x BLOCKS blocks half change places. Its sides are multiples of BLOCKS."""
-    generator = generator_for(seed, "shuffled")
-    blocks = picture.unflatten(0, (BLOCKS, -1)).unflatten(2, (BLOCKS, -1)).transpose(1, 2).flatten(0, 1).clone()
-    chosen = torch.randperm(len(blocks), generator=generator)[: len(blocks) // 2]
+    height, width = picture.shape[0] // BLOCKS, picture.shape[1] // BLOCKS
+    blocks = picture.reshape(BLOCKS, height, BLOCKS, width, 3).transpose(1, 2).reshape(-1, height, width, 3).clone()
+    chosen = torch.randperm(len(blocks), generator=generator_for(seed, "shuffled"))[: len(blocks) // 2]
     blocks[chosen] = blocks[chosen.roll(1)]  # in a circle, so that each of them moves
-    return blocks.unflatten(0, (BLOCKS, BLOCKS)).transpose(1, 2).flatten(2, 3).flatten(0, 1)
+    shuffled: Tensor = blocks.reshape(BLOCKS, BLOCKS, height, width, 3).transpose(1, 2).reshape(picture.shape)
+    return shuffled

@@ -32,7 +32,7 @@ def agreement(pixels: NDArray[np.uint8], labels: NDArray[np.uint8]) -> float:
     for each of them. Time and colours are those that fit best, since a map leaves them open.
     """
     picture, wanted = torch.from_numpy(pixels).float() / 255, torch.from_numpy(labels).long()
-    numbers = wanted.unique().tolist()
+    numbers = np.unique(labels).tolist()
     best = 0.0
     for place, time in SETTINGS:
         known = surroundings_colours(place, time)
@@ -57,7 +57,7 @@ def surroundings_colours(place: Place, time: Time) -> dict[int, tuple[Tensor, ..
     shadow = torch.tensor(SHADOW).float() / 255
     ground = CLASSES.index(_GROUNDS[place])
     rows, found = GRID // BANDS, {}
-    for number in {*classes.unique().tolist(), CLASSES.index("cloud")}:
+    for number in {*np.unique(classes.numpy()).tolist(), CLASSES.index("cloud")}:
         bands = []
         for band in range(BANDS):
             here = slice(max(0, (band - 1) * rows), (band + 2) * rows)
