@@ -17,7 +17,7 @@ from nodegraph_diffusion.recipes.pictureworld.judges.background import EMPTY_SCE
 from nodegraph_diffusion.recipes.pictureworld.scene import COLOURS, Place, Scene, Time
 
 BANDS = 8
-"""The heights at which the colours of the surroundings are told apart."""
+"""At how many heights the surroundings have colours of their own."""
 _SHADOW_SHARE = 14 / 64
 _SHARED = 0.04  # how much farther a class may be than the nearest one, in colours from 0 to 1
 _AROUND = 3  # the side of the square around a pixel that counts
