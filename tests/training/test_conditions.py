@@ -214,15 +214,17 @@ def test_channels_beside_the_latent(condition, vae):
     with pytest.raises(ValueError, match=r"unet: expected a UNet that was given a (map|picture)"):
         unet_denoise(unet, nothing, nothing)
     small = Image(drawn.image.pixels.unfold(1, 2, 2).unfold(2, 2, 2).mean((-1, -2)))
-    given = apply_map(unet, drawn.map) if condition == "map" else apply_small_picture(unet, small)
+    conditioned = apply_map(unet, drawn.map) if condition == "map" else apply_small_picture(unet, small)
     expected = beside_of(condition, data.pictures)([1], (8, 8), None)
-    torch.testing.assert_close(extra_channels(given), expected, atol=0.005, rtol=0)  # pixels of smaller pictures are rounded there
+    torch.testing.assert_close(
+        extra_channels(conditioned), expected, atol=0.005, rtol=0
+    )  # pixels of smaller pictures are rounded there
     latent = empty_latent(vae, 16, 16)
-    painted = sampler(unet_denoise(given, nothing, nothing, cfg=1.0), latent, noise(latent, 0), steps=1)
+    painted = sampler(unet_denoise(conditioned, nothing, nothing, cfg=1.0), latent, noise(latent, 0), steps=1)
     assert painted.samples.shape == latent.samples.shape
     if condition == "map":
         with pytest.raises(ValueError, match="image: expected a map whose sides are multiples of 2"):
-            apply_map(given, Image(torch.zeros(1, 15, 15, 3)))
+            apply_map(conditioned, Image(torch.zeros(1, 15, 15, 3)))
 
 
 @pytest.mark.slow
@@ -236,12 +238,12 @@ def test_conditions_are_learned(condition, vae):
     apart = float((wanted[0] - wanted[1]).square().mean())
     nothing, latent = no_condition(unet), empty_latent(vae, 16, 16)
     for index in (0, 1):
-        given, positive = unet, nothing
+        conditioned, positive = unet, nothing
         if condition == "layout":
             box = data.pictures.boxes(index)[0]
             positive = label_condition(unet, KINDS[box.label], box.left, box.top, right=box.right, bottom=box.bottom)
         else:
-            given = apply_map(unet, drawn_picture(data, index).map)
-        painted = sampler(unet_denoise(given, positive, nothing, cfg=1.0), latent, noise(latent, index), steps=10).samples
+            conditioned = apply_map(unet, drawn_picture(data, index).map)
+        painted = sampler(unet_denoise(conditioned, positive, nothing, cfg=1.0), latent, noise(latent, index), steps=10).samples
         errors = [float((painted - each).square().mean()) for each in wanted]
         assert errors[index] < 0.6 * apart < errors[1 - index], (errors, apart)

@@ -72,8 +72,8 @@ def paint(pictures: Pictures, model: Model, how: HowToPaint, run: Run) -> Tensor
     painted: list[Tensor] = []
     for first in range(0, count, conditions.at_once):
         indices = range(first, min(first + conditions.at_once, count))
-        given, positive = conditions.of(indices)
-        sides = load_denoisers(given, run, positive=positive, negative=conditions.negative)
+        conditioned, positive = conditions.of(indices)
+        sides = load_denoisers(conditioned, run, positive=positive, negative=conditions.negative)
         shape, seed = (len(indices), space.channels, cells, cells), how.seed + first
         latent = sample(
             ClassifierFreeGuidance(sides["positive"], sides["negative"], how.cfg),
