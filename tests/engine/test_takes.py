@@ -30,13 +30,13 @@ outputs:
 def test_said_before_a_run_and_not_once_it_is_cached(make_engine, tmp_path, capsys):
     (tmp_path / "inner.yaml").write_text(INNER)
     (tmp_path / "outer.yaml").write_text(OUTER)
-    said = "note: used/made is not in the cache yet, and takes about an hour of one core"
+    line = "note: used/made is not in the cache yet, and takes about an hour of one core"
     lines = []
     for _ in range(2):
         make_engine(on_event=PlainProgress()).run(tmp_path / "outer.yaml")
         lines.append(capsys.readouterr().err.splitlines())
-    assert lines[0][0] == said
-    assert said not in lines[1]
+    assert lines[0][0] == line
+    assert line not in lines[1]
 
 
 def test_not_part_of_the_key_and_written_again(make_engine):
