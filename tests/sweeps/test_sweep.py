@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nodegraph import Cancelled, Engine, SweepError, Workflow, WorkflowError, sweep
+from nodegraph.sweeps.points import Point
 
 
 def sums() -> Workflow:
@@ -293,3 +294,17 @@ def test_file_that_changes_during_a_sweep_counts_as_it_is_at_each_point(engine: 
     again = sweep(workflow, {"times": [1, 2, 3, 4]}, engine=engine, out=tmp_path / "out")
     assert [point.is_kept for point in again] == [True, True, False, False]
     assert [point["text"] for point in again[2:]] == ["one" * 3, "one" * 4]
+
+
+def test_a_folder_that_is_removed_during_a_sweep_is_made_again(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
+    def remove(point: Point) -> None:
+        if point.number == 1:
+            for file in (tmp_path / "out/deep").iterdir():
+                file.unlink()
+            (tmp_path / "out/deep").rmdir()
+
+    workflow = Workflow("deep")
+    workflow.output("n", workflow.add("Number", name="n"), save="deep/{n.value}")
+    result = sweep(workflow, {"n.value": [1, 2, 3]}, engine=make_engine(), out=tmp_path / "out", on_point=remove)
+    assert [point.status for point in result] == ["done"] * 3
+    assert sorted(path.name for path in (tmp_path / "out/deep").iterdir()) == ["0002-2.0.json", "0003-3.0.json"]

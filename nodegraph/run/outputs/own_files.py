@@ -11,11 +11,12 @@ class OwnFiles:
     """Files that were written before, by their absolute path with the SHA-256 of their content.
 
     They may be replaced as long as they still have this content: one that a person has edited since is kept, as any other file.
-    `prefix` is put before the name of each file.
+    `prefix` is put before the name of each file. `folders` are those in which files were written before.
     """
 
     def __init__(self, known: Mapping[Path, str] | Iterable[tuple[Path, str]] = (), *, prefix: str = "") -> None:
         self.digests, self.prefix = dict(known), prefix
+        self.folders: set[Path] = set()
 
     def note(self, path: Path, content: bytes) -> None:
         """Remember that the file at `path` has this content."""

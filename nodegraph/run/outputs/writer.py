@@ -63,6 +63,8 @@ class Writer:
         for folder in sorted({self._directory / self._path(name).parent for name in self._names}):
             if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(self._directory / self.folder)):
                 raise OutputError(f"[E211] {folder} leads out of the output folder {self.folder}. Remove the link")
+            if self._own is not None and folder in self._own.folders and folder.is_dir():
+                continue
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 probe = folder / f".nodegraph-{os.urandom(4).hex()}.tmp"
@@ -70,6 +72,8 @@ class Writer:
                 probe.unlink()
             except OSError as error:
                 raise _unwritable(folder, error) from error
+            if self._own is not None:
+                self._own.folders.add(folder)
 
     def write(self, output: Output, stored: StoredValue | None, snapshot: Callable[[], Snapshot]) -> list[Path]:
         """Write an output. Returns the paths of its files, which may have existed. Raises OutputError.
