@@ -11,7 +11,9 @@ LAYERS: dict[str, str] = {
         "gc_pause text errors terminal files settings node_types plugins workflow graph cache run engine reproduce sweeps "
         "plugin_api cli __main__"
     ),
-    "nodegraph.cache": "dependencies file_digests key_text keys least_recently_used store anonymous_files snapshots results cache",
+    "nodegraph.cache": (
+        "dependencies file_digests key_text keys least_recently_used store anonymous_files snapshots taker results cache"
+    ),
     "nodegraph.cache.store": (
         "layout locks work lock_holder journal records index maintenance index_queries safe_io blobs usage store remote opening"
     ),

@@ -18,9 +18,10 @@ from nodegraph.cache.dependencies import CODEC, NOTHING
 from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.least_recently_used import LeastRecentlyUsed
 from nodegraph.cache.results import CachedResult, ResultInMemory
-from nodegraph.cache.snapshots import Blob, Listed, Snapshot, Taker, part_of
+from nodegraph.cache.snapshots import Blob, Listed, Snapshot, part_of
 from nodegraph.cache.store.records import Alias, Computation
 from nodegraph.cache.store.store import LostResultError, Record, Store, StoredValue, StoreInfo
+from nodegraph.cache.taker import Taker
 from nodegraph.files import file_states
 from nodegraph.node_types.item_ports import is_item, item_port, list_port, split_item
 from nodegraph.plugins.code.installed import MODULE, NOT_THERE, file_found

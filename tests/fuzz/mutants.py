@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nodegraph.cache import file_digests, keys, snapshots
+from nodegraph.cache import file_digests, keys, snapshots, taker
 from nodegraph.cache.store import blobs, store
 from nodegraph.files import FileState
 from nodegraph.run import known_results, result
@@ -43,7 +43,7 @@ def readers_share_the_producers_object() -> None:
 
         return take_file
 
-    wrap(snapshots.Taker, "_take_file", make)
+    wrap(taker.Taker, "_take_file", make)
 
 
 @mutant
@@ -56,7 +56,7 @@ def readers_share_lists_and_mappings() -> None:
 
         return take_json
 
-    wrap(snapshots.Taker, "_take_json", make)
+    wrap(taker.Taker, "_take_json", make)
 
 
 @mutant
