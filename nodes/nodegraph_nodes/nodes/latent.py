@@ -40,7 +40,7 @@ def empty_latent(
     return Latent(torch.zeros(batch, config.latent_channels, h, w), size, config.latent)
 
 
-@node("VAEEncode", numeric=True, foreign_names=("VAEEncodeForInpaint",))
+@node("VAEEncode", numeric=True, foreign_names=("VAEEncodeForInpaint", "VAEEncodeTiled"))
 def vae_encode(
     vae: VAE,
     image: Image,
@@ -61,7 +61,7 @@ def vae_encode(
     return encode_pictures(vae, image, run, seed if sample else None)
 
 
-@node("VAEDecode", numeric=True)
+@node("VAEDecode", numeric=True, foreign_names=("VAEDecodeTiled",))
 def vae_decode(vae: VAE, latent: Latent, run: Run = Run()) -> Image:
     """Decode latents into pictures."""
     return decode_latent(vae, latent, run)

@@ -80,7 +80,7 @@ def _check_levels(**literals: Any) -> Iterable[str]:
         yield f"levels: {str(error).removeprefix('sigmas: ')}"  # the input is called levels here
 
 
-@node("Sigmas", check=_check_levels)
+@node("Sigmas", check=_check_levels, foreign_names=("ManualSigmas",))
 def sigmas(levels: Annotated[list[float], Help("decreasing; 0 at the end means a clean latent")]) -> Sigmas:
     """Give the noise levels as a list.
 
