@@ -77,7 +77,7 @@ LAYERS: dict[str, str] = {
         "contents lora embedding model trained shapes sizes controlnet sources extra_networks text_encoders unets folder "
         "single_file description"
     ),
-    "nodegraph_diffusion.checkpoint.detect.extra_networks": "file gligen image_encoder t2i_adapter taesd upscaler",
+    "nodegraph_diffusion.checkpoint.detect.extra_networks": "file gligen image_encoder t2i_adapter taesd other_upscaler upscaler",
     "nodegraph_diffusion.checkpoint.files": (
         "hub_connection hub_errors hub_hash hub_incomplete hub_resume hub json_file pickle_opcodes pickle_permission "
         "tensor_info pickle_file safetensors header mapped_file"
@@ -86,10 +86,10 @@ LAYERS: dict[str, str] = {
         "configs diffusers_folder ldm lora adapter_kinds adapter_shapes peft_config modules controlnet openclip other_families "
         "scaled_fp8"
     ),
-    "nodegraph_diffusion.checkpoint.load": "blank_network weights networks",
+    "nodegraph_diffusion.checkpoint.load": "blank_network weights other_upscaler networks",
     "nodegraph_diffusion.checkpoint.write": "stream weights controlnet diffusers_folder safetensors_file single_file tuned_model",
     "nodegraph_diffusion.conditioning": "steps prompt image_prompts regions sdxl_sizes",
-    "nodegraph_diffusion.denoising": "current_step threads preview protocols unet_denoiser batching unguided wrapper mask",
+    "nodegraph_diffusion.denoising": "beside current_step threads preview protocols unet_denoiser batching unguided wrapper mask",
     "nodegraph_diffusion.guidance": (
         "adjusted attention_layers classifier_score clip_score dynamic_threshold gradient interval perturbed_attention prompts "
         "classifier_free composed dual perp_neg rescale self_attention spec"

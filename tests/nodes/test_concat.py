@@ -11,17 +11,17 @@ from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
 from nodegraph_diffusion.guidance import ClassifierFreeGuidance
 from nodegraph_nodes.models.parts import load_unet_network, load_vae_network
 from nodegraph_nodes.nodes.concat import apply_inpaint, apply_pix2pix
-from nodegraph_nodes.nodes.sampling import unet_denoise
-from nodegraph_nodes.types import Conditioning, Image, Latent, Mask
+from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
+from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise
 
 PROMPTS = [Conditioning((Prompt(torch.full((1, 4, 32), value)),)) for value in (0.1, -0.3)]
 X = torch.randn(1, 4, 4, 5, generator=torch.Generator().manual_seed(5))
 
 
-def guided(unet, concat, run):
+def guided(unet, concat, run, x=X, sigma=2.0):
     network = load_unet_network(unet, run)
     sides = (UNetDenoiser(network, unet.part.noise_schedule, side.prompts, concat=concat) for side in PROMPTS)
-    return ClassifierFreeGuidance(*sides, 3.0)(X, 2.0)
+    return ClassifierFreeGuidance(*sides, 3.0)(x, sigma)
 
 
 def picture(height=32, width=40):
@@ -84,6 +84,25 @@ def test_missing_picture_becomes_a_blank_one(unet_with, run, channels, blank):
     whole = torch.tensor(blank)[None, :, None, None].expand(1, -1, 4, 5)
     denoised = unet_denoise(unet, *PROMPTS, cfg=3.0, run=run).function(X, 2.0)
     assert torch.equal(denoised, guided(unet, whole, run))
+
+
+def test_inpainting_model_without_a_picture_sees_what_is_repainted(model, unet_with, run):
+    unet, mask = unet_with(in_channels=9), torch.zeros(1, 32, 40)
+    mask[:, 4:20, 9:29] = 1
+    start, drawn = torch.randn(1, 4, 4, 5), torch.randn(1, 4, 4, 5)
+    latent = Latent(start, (32, 40))
+    denoiser = unet_denoise(unet, *PROMPTS, cfg=3.0, run=run)
+    sampled = sampler(denoiser, latent, Noise(drawn, 1), mask=Mask(mask), sampler="euler", steps=1, run=run).samples
+
+    sigma = unet.part.noise_schedule.sigma_max
+    cells = F.interpolate(mask[:, None], size=(4, 5), mode="bilinear")
+    assert len(cells.unique()) > 2
+    noised = start + drawn * (1 + sigma**2) ** 0.5
+    x = noised * cells + (start + drawn * sigma) * (1 - cells)
+    denoised = guided(unet, torch.cat([cells.round(), start], dim=1), run, x=x, sigma=sigma)
+    torch.testing.assert_close(sampled, denoised * cells + start * (1 - cells), atol=1e-4, rtol=1e-4)
+    blank = torch.tensor([1, 0.8223, -0.6876, 0.6364, 0.1380])[None, :, None, None]
+    assert torch.equal(denoiser.function(X, 2.0), guided(unet, blank.expand(1, -1, 4, 5), run))
 
 
 def test_model_with_other_channels_is_refused(model, unet_with, run):

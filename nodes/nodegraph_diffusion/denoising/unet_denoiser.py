@@ -14,6 +14,7 @@ from torch import Tensor
 from nodegraph_diffusion.conditioning.prompt import Prompt
 from nodegraph_diffusion.conditioning.regions import Region, arrange, mix
 from nodegraph_diffusion.conditioning.sdxl_sizes import AESTHETIC, UNAESTHETIC, vector_conditioning
+from nodegraph_diffusion.denoising.beside import channels_beside, fitting
 from nodegraph_diffusion.denoising.current_step import current_step
 from nodegraph_diffusion.denoising.threads import more_threads
 from nodegraph_diffusion.networks.source import NetworkSource, network_from
@@ -68,9 +69,13 @@ class _Batch:
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """The regions of each conditioning in latents of one shape, and the batches of those that were evaluated together."""
+    """The regions of each conditioning in latents of one shape, and the batches of those that were evaluated together.
+
+    `beside` are the channels beside the latent.
+    """
 
     key: object
+    beside: Tensor | None
     regions: list[list[Region]]
     batches: dict[tuple[IndexedRegion, ...], list[_Batch]] = field(default_factory=dict)
 
@@ -79,11 +84,12 @@ class ConditionedUNet:
     """A UNet that denoises a latent under several conditionings at once.
 
     A conditioning is one prompt or several, whose predictions are mixed, or the encoding of one (1 or B, L, D). `concat`
-    (1 or B, C', h, w) are channels that the network sees beside the latent, (..., 1, 1) if they are the same in every cell.
-    `controls` change what happens inside. `cell` is the side of a latent cell in pixels. `guidance` is the scale w for a network
-    that was distilled with guidance, 0 for none. The refiner of SDXL receives a high aesthetic score for the first conditioning and
-    a low one for the others. The network computes on its own device and in its own dtype; inputs and results are float32. If it
-    comes from a source, only calls hold it. Raises ValueError for a conditioning without prompts.
+    (1 or B, C', h, w) are channels that the network sees beside the latent, (..., 1, 1) if they are the same in every cell. Without
+    them, an inpainting network sees the latent that is repainted and its mask, and otherwise `no_picture`. `controls` change what
+    happens inside. `cell` is the side of a latent cell in pixels. `guidance` is the scale w for a network that was distilled with
+    guidance, 0 for none. The refiner of SDXL receives a high aesthetic score for the first conditioning and a low one for the
+    others. The network computes on its own device and in its own dtype; inputs and results are float32. If it comes from a source,
+    only calls hold it. Raises ValueError for a conditioning without prompts.
     """
 
     def __init__(
@@ -93,12 +99,14 @@ class ConditionedUNet:
         conditionings: Sequence[Tensor | Sequence[Prompt]],
         *,
         concat: Tensor | None = None,
+        no_picture: Tensor | None = None,
         controls: Sequence[Control] = (),
         cell: int = 8,
         guidance: float | None = None,
     ) -> None:
         self.unet, self.noise_schedule = unet, noise_schedule
-        self.concat, self.controls, self.cell, self.guidance = concat, tuple(controls), cell, guidance
+        self.concat, self.no_picture = concat, no_picture
+        self.controls, self.cell, self.guidance = tuple(controls), cell, guidance
         self.conditionings = tuple((Prompt(one),) if isinstance(one, Tensor) else tuple(one) for one in conditionings)
         if not all(self.conditionings):
             raise ValueError("ConditionedUNet: expected at least one encoded prompt (1 or B, L, D), found none")
@@ -108,13 +116,14 @@ class ConditionedUNet:
         """One that has the conditionings of both, or None if anything else differs."""
         if self.unet != other.unet or self.concat is not other.concat or self.controls != other.controls:
             return None
-        if self.guidance != other.guidance:
+        if self.guidance != other.guidance or self.no_picture is not other.no_picture:
             return None
         return ConditionedUNet(
             self.unet,
             self.noise_schedule,
             (*self.conditionings, *other.conditionings),
             concat=self.concat,
+            no_picture=self.no_picture,
             controls=self.controls,
             cell=self.cell,
             guidance=self.guidance,
@@ -140,7 +149,7 @@ class ConditionedUNet:
         )
         if active not in plan.batches:
             groups = _grouped(active, (x.shape[-2], x.shape[-1]), len(self.conditionings))
-            plan.batches[active] = [self._batch(group, x, unet) for group in groups]
+            plan.batches[active] = [self._batch(group, x, plan.beside, unet=unet) for group in groups]
         parts: dict[int, list[tuple[Region, Tensor]]] = {index: [] for index in indices}
         with more_threads(unet):
             for batch in plan.batches[active]:
@@ -198,13 +207,13 @@ class ConditionedUNet:
 
     def _plan_for(self, x: Tensor, unet: UNet) -> _Plan:
         """The plan for latents like x; the last one is kept as long as the network is in memory."""
-        key, plan = (x.shape, x.device), self._plans.get(unet)
-        if plan is None or plan.key != key:
-            plan = _Plan(key, arrange(self.conditionings, x, self.noise_schedule, self.cell))
+        key, plan, beside = (x.shape, x.device), self._plans.get(unet), channels_beside(self.concat, self.no_picture)
+        if plan is None or plan.key != key or plan.beside is not beside:
+            plan = _Plan(key, beside, arrange(self.conditionings, x, self.noise_schedule, self.cell))
             self._plans[unet] = plan
         return plan
 
-    def _batch(self, regions: Sequence[IndexedRegion], x: Tensor, unet: UNet) -> _Batch:
+    def _batch(self, regions: Sequence[IndexedRegion], x: Tensor, beside: Tensor | None, *, unet: UNet) -> _Batch:
         weight, pictures = next(unet.parameters()), x.shape[0]
         contexts = _same_length([region.prompt.embedding for _, region in regions])
         context = torch.cat([_for_pictures(context, pictures) for context in contexts]).to(weight)
@@ -213,8 +222,8 @@ class ConditionedUNet:
             size = (x.shape[-2] * self.cell, x.shape[-1] * self.cell)
             vectors = (vector_conditioning(one.prompt, size, UNAESTHETIC if index else AESTHETIC, width) for index, one in regions)
             added = torch.cat([_for_pictures(vector, pictures) for vector in vectors]).to(weight)
-        if self.concat is not None:
-            cuts = (region.cut(_fitting_channels(x, self.concat)) for _, region in regions)
+        if beside is not None:
+            cuts = (region.cut(fitting(x, beside)) for _, region in regions)
             concat = torch.cat([_for_pictures(cut, pictures) for cut in cuts]).to(weight)
         projected = unet.project_context(context)
         return _Batch(regions=tuple(regions), context=context, projected=projected, added=added, concat=concat)
@@ -230,12 +239,20 @@ class UNetDenoiser:
         prompts: Tensor | Sequence[Prompt],
         *,
         concat: Tensor | None = None,
+        no_picture: Tensor | None = None,
         controls: Sequence[Control] = (),
         cell: int = 8,
         guidance: float | None = None,
     ) -> None:
         self.network = ConditionedUNet(
-            unet, noise_schedule, [prompts], concat=concat, controls=controls, cell=cell, guidance=guidance
+            unet,
+            noise_schedule,
+            [prompts],
+            concat=concat,
+            no_picture=no_picture,
+            controls=controls,
+            cell=cell,
+            guidance=guidance,
         )
         self.noise_schedule = noise_schedule
 
@@ -282,13 +299,3 @@ def _for_pictures(values: Tensor, batch: int) -> Tensor:
             "encode one prompt, or as many as there are pictures"
         )
     return values.expand(batch, *values.shape[1:])
-
-
-def _fitting_channels(x: Tensor, concat: Tensor) -> Tensor:
-    """The channels beside x (B, C, h, w), (1 or B, C', h, w). Raises ValueError if they do not fit it."""
-    if tuple(concat.shape[-2:]) not in ((x.shape[-2], x.shape[-1]), (1, 1)) or concat.shape[0] not in (1, x.shape[0]):
-        raise ValueError(
-            f"the channels beside the latent: expected ({x.shape[0]} or 1, C, {x.shape[-2]}, {x.shape[-1]}), as the latent has, "
-            f"found {tuple(concat.shape)}; give a picture of the latent's size, or one for each latent"
-        )
-    return concat.expand(-1, -1, *x.shape[-2:])

@@ -117,7 +117,8 @@ def sample(
 
     `latent` and `noise` are on the device of the run. `latent` is scaled as the network sees it; `noise` is unit noise (see
     `draw_noise`), or zeros to continue with a latent that an earlier part of the run left noisy. With a `mask`, (B or 1, H, W) of
-    any size in [0, 1], only its white part changes; `soft_mask` sets the meaning of greys (see `MaskedDenoiser`). `seed` is the
+    any size in [0, 1], only its white part changes; `soft_mask` sets the meaning of greys (see `MaskedDenoiser`). An inpainting
+    network that was given no picture sees the mask, rounded, and `latent`. `seed` is the
     seed of the noise of stochastic samplers, and `step_noise` says how it is drawn (see `step_noise_source`). A `fresh` Brownian
     path covers all noise levels of the model, so that the parts of a run follow the same path; a `comfyui` path covers those of
     this run, so that a later part follows another path, as in ComfyUI. With `noise` of zeros, independent `fresh` noise differs
@@ -127,8 +128,9 @@ def sample(
     """
     import torch
 
+    from nodegraph_diffusion.denoising.beside import repainting
     from nodegraph_diffusion.denoising.current_step import Steps, counted
-    from nodegraph_diffusion.denoising.mask import MaskedDenoiser
+    from nodegraph_diffusion.denoising.mask import MaskedDenoiser, latent_mask
     from nodegraph_diffusion.denoising.unguided import as_guided
 
     if latent.ndim != 4 or noise.shape != latent.shape:
@@ -152,7 +154,8 @@ def sample(
             on_step(i, x, denoised)
 
     part = "" if bool(noise.any()) else f" from {float(sigmas[0]):.6g}"
-    with torch.no_grad(), counted(current):
+    seen = None if mask is None else torch.cat([latent_mask(mask, latent)[:, :1].round(), latent], dim=1)
+    with torch.no_grad(), counted(current), repainting(seen):
         x = start_latent(latent, noise, float(sigmas[0]), denoiser.noise_schedule.sigma_max)
         if mask is not None:
             known = noise

@@ -32,17 +32,17 @@ def load_denoisers(unet: UNetModel, run: Run, guidance: float = 0.0, **prompts: 
             raise ValueError(
                 f"{name}: expected one prompt, found several with AND, which only the positive one of UNetDenoise can be"
             )
-    network, concat = unet_on_demand(unet, run), extra_channels(unet)
+    network, channels = unet_on_demand(unet, run), extra_channels(unet)
     controls = [load_control(control, run) for control in unet.controls]
     return {
         name: UNetDenoiser(
             network,
             part.noise_schedule,
             conditioning.prompts,
-            concat=concat,
             controls=controls,
             cell=part.latent.factor,
             guidance=guidance,
+            **channels,
         )
         for name, conditioning in prompts.items()
     }

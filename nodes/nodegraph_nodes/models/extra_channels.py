@@ -20,24 +20,25 @@ _PURPOSES: Final[Mapping[Kind, str]] = {"inpaint": "inpainting", "pix2pix": "cha
 _GREY: Final = (0.8223, -0.6876, 0.6364, 0.1380)  # a latent cell of a grey picture: what inpainting UNets see without a picture
 
 
-def extra_channels(unet: UNetModel) -> Tensor | None:
-    """The channels that the UNet receives in addition to the latent, (B, C, h, w), or None if it needs no others.
+def extra_channels(unet: UNetModel) -> dict[str, Tensor | None]:
+    """The channels that the UNet receives in addition to the latent, (B, C, h, w), as arguments of a `UNetDenoiser`.
 
-    If no node gave the UNet a picture, they stand for "no picture" and are the same in every cell: (1, C, 1, 1).
+    If no node gave it a picture, they stand for "no picture" and are the same in every cell: (1, C, 1, 1). For an inpainting UNet
+    these are `no_picture`, since it sees what a run repaints.
     """
     import torch
 
     kind, beside = _kind(unet.part), unet.part.config.beside
     if unet.concat is not None:
-        return unet.concat.values
+        return {"concat": unet.concat.values}
     if beside is not None:
         raise ValueError(
             f"unet: expected a UNet that was given a {beside}, which it sees beside the latent, found one without; "
             f"give it one with {'ApplyMap' if beside == 'map' else 'ApplySmallPicture'}"
         )
     if kind == "inpaint":
-        return torch.tensor([1.0, *_GREY])[None, :, None, None]
-    return None if kind is None else torch.zeros(1, 4, 1, 1)
+        return {"no_picture": torch.tensor([1.0, *_GREY])[None, :, None, None]}
+    return {"concat": None if kind is None else torch.zeros(1, 4, 1, 1)}
 
 
 def require_kind(unet: UNetPart, kind: Kind) -> None:

@@ -32,7 +32,8 @@ def apply_inpaint(unet: UNetModel, vae: VAE, image: Image, mask: Mask, run: Run 
     """Give an inpainting UNet (9 input channels) the picture and the mask.
 
     The UNet repaints the white part of the mask, where it sees grey instead of the picture. Sample a latent of the same size. The
-    rest of the picture may change slightly: to keep it exactly, use `Composite`.
+    rest of the picture may change slightly: to keep it exactly, use `Composite`. Without this node, the UNet sees the latent and
+    the mask of `Sampler`, whose picture should be one that `HideMasked` made.
     """
     from nodegraph_diffusion import masks
 

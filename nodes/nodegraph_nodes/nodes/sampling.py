@@ -60,6 +60,7 @@ def _check_levels(**literals: Any) -> Iterable[str]:
 
 @node(
     "Sampler",
+    version=2,
     numeric=True,
     check=_check_levels,
     foreign_names=(
@@ -119,7 +120,8 @@ def sampler(
 
     The latent is noised to the first level, then denoised step by step. With a `strength` s below 1, only the last `steps` steps
     of a schedule of int(steps / s) steps run. With a mask, the black part is kept: at every step it is the given latent, noised
-    to the current level, so that the white part is painted to fit. A part of a split run, whose noise has `draw: none`, draws
+    to the current level, so that the white part is painted to fit; an inpainting UNet (9 input channels) that `ApplyInpaint` gave
+    no picture sees the latent and the mask. A part of a split run, whose noise has `draw: none`, draws
     other noise for its steps than the parts before it.
     """
     from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
