@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ControlNetFile,
         GligenFile,
         ImageEncoderFile,
+        OtherUpscalerFile,
         T2IAdapterFile,
         TextPart,
         UNetPart,
@@ -226,7 +227,7 @@ class ImageEmbedding(_Value):
 class Upscaler(_Value):
     """An upscaling network on disk, with its files as they were opened."""
 
-    file: UpscalerFile
+    file: UpscalerFile | OtherUpscalerFile
     files: tuple[OpenedFile, ...]
 
 

@@ -272,7 +272,7 @@ CLASSES: Final = (
         convert=_upscaler,
         here=("LoadUpscaler",),
         renamed="model_name: `file`",
-        differs="ESRGAN, BSRGAN and Real-ESRGAN; a `.pth` needs `--allow-pickles`",
+        differs="ESRGAN, BSRGAN, Real-ESRGAN; others with the extra `upscale`; a `.pth` needs `--allow-pickles`",
         is_loader=True,
     ),
 )

@@ -15,6 +15,7 @@ from nodegraph_diffusion.checkpoint.detect.description import Description, descr
 from nodegraph_diffusion.checkpoint.detect.embedding import EmbeddingFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.gligen import GligenFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.image_encoder import ImageEncoderFile
+from nodegraph_diffusion.checkpoint.detect.extra_networks.other_upscaler import OtherUpscalerFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.t2i_adapter import T2IAdapterFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.taesd import TAESDFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.upscaler import UpscalerFile
@@ -56,6 +57,7 @@ __all__ = [
     "ImageEncoderFile",
     "Kind",
     "LoraFile",
+    "OtherUpscalerFile",
     "Part",
     "T2IAdapterFile",
     "TAESDFile",

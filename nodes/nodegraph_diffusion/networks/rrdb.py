@@ -61,6 +61,11 @@ class Upscaler(nn.Module):
         self.conv_hr = nn.Conv2d(width, width, 3, padding=1)
         self.conv_last = nn.Conv2d(width, config.channels, 3, padding=1)
 
+    @property
+    def scale(self) -> int:
+        """How many times pictures become larger."""
+        return self.config.scale
+
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, 3, scale * H, scale * W).
 

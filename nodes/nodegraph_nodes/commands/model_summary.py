@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from nodegraph_diffusion.checkpoint import ImageEncoderFile, T2IAdapterFile, UpscalerFile
+from nodegraph_diffusion.checkpoint import ImageEncoderFile, OtherUpscalerFile, T2IAdapterFile, UpscalerFile
 from nodegraph_diffusion.checkpoint.families import XL_SCALING_FACTOR
 from nodegraph_diffusion.networks.config import VAEConfig
 from nodegraph_nodes.models.errors import TAKEN_BY
@@ -92,6 +92,8 @@ def _lora_family(lora: LoraFile) -> str | None:
 
 def _network_family(network: NetworkFile) -> str | None:
     """The family whose latents, prompts or pooled encodings a network fits; None if it fits any, or none that was published."""
+    if isinstance(network, OtherUpscalerFile):
+        return None
     if isinstance(network, UpscalerFile):
         return f"{network.config.scale} times larger"
     if isinstance(network, ImageEncoderFile):

@@ -17,6 +17,7 @@ from nodegraph_diffusion.checkpoint import (
     GligenFile,
     ImageEncoderFile,
     LoraFile,
+    OtherUpscalerFile,
     T2IAdapterFile,
     TextEncoders,
     UNetPart,
@@ -30,7 +31,7 @@ from nodegraph_nodes.models.errors import file_errors
 Model = Checkpoint | UNetPart | VAEPart | TextEncoders
 """A model, or a part of one that can be loaded without the others."""
 
-NetworkFile = UpscalerFile | ImageEncoderFile | T2IAdapterFile | GligenFile
+NetworkFile = UpscalerFile | OtherUpscalerFile | ImageEncoderFile | T2IAdapterFile | GligenFile
 """A network beside those of a model."""
 
 BUILTIN: Final = "builtin:"
@@ -198,14 +199,15 @@ find_vae = _model_finder(Description.vae, "vae")
 
 
 def _network_finder(
-    pick: Callable[[Description], UpscalerFile | ImageEncoderFile | GligenFile], wanted: Wanted
+    pick: Callable[[Description], UpscalerFile | OtherUpscalerFile | ImageEncoderFile | GligenFile], wanted: Wanted
 ) -> Callable[[str, Path], Resource]:
     def find(text: str, base: Path) -> Resource:
         """The network that `text` names. Raises ValueError, with what was found, if it is not of this kind."""
         path = file_path(text, base, wanted)
         with file_errors():
             found = pick(_described(_steady(path)))
-        return Resource(found, dict(zip(["network", "config"], found.files, strict=False)), notes_of(found))
+        names = ["network", "spandrel" if isinstance(found, OtherUpscalerFile) else "config"]
+        return Resource(found, dict(zip(names, found.files, strict=False)), notes_of(found))
 
     return find
 

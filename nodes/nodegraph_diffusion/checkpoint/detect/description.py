@@ -17,6 +17,7 @@ from nodegraph_diffusion.checkpoint.detect.extra_networks.image_encoder import (
     file_image_encoder,
     folder_image_encoder,
 )
+from nodegraph_diffusion.checkpoint.detect.extra_networks.other_upscaler import OtherUpscalerFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.t2i_adapter import T2IAdapterFile, file_t2i_adapter, folder_t2i_adapter
 from nodegraph_diffusion.checkpoint.detect.extra_networks.taesd import Half, TAESDFile, file_taesd, folder_taesd
 from nodegraph_diffusion.checkpoint.detect.extra_networks.upscaler import UpscalerFile, file_upscaler
@@ -28,7 +29,7 @@ from nodegraph_diffusion.checkpoint.errors import CHECK_PATH, CheckpointError, C
 from nodegraph_diffusion.checkpoint.families import NAMES, TEXT_PARTS, Kind, Part
 from nodegraph_diffusion.checkpoint.files.header import Header, HeaderCache
 
-ExtraNetwork = UpscalerFile | ImageEncoderFile | T2IAdapterFile | GligenFile
+ExtraNetwork = UpscalerFile | OtherUpscalerFile | ImageEncoderFile | T2IAdapterFile | GligenFile
 ExtraNetworks = Mapping[ExtraContent, ExtraNetwork | CheckpointError]
 
 T = TypeVar("T")
@@ -113,9 +114,9 @@ class Description:
         """A network beside those of a model."""
         return cast(ExtraNetwork, _value(self.extra_networks[content]))
 
-    def upscaler(self) -> UpscalerFile:
+    def upscaler(self) -> UpscalerFile | OtherUpscalerFile:
         """The upscaling network."""
-        return cast(UpscalerFile, _value(self.extra_networks["upscaler"]))
+        return cast("UpscalerFile | OtherUpscalerFile", _value(self.extra_networks["upscaler"]))
 
     def image_encoder(self) -> ImageEncoderFile:
         """CLIP's image encoder."""

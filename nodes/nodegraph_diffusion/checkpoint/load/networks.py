@@ -13,6 +13,7 @@ from nodegraph_diffusion.checkpoint.detect.controlnet import ControlNetFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.file import NetworkFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.gligen import GligenFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.image_encoder import ImageEncoderFile
+from nodegraph_diffusion.checkpoint.detect.extra_networks.other_upscaler import OtherUpscalerFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.t2i_adapter import T2IAdapterFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.taesd import TAESDFile
 from nodegraph_diffusion.checkpoint.detect.extra_networks.upscaler import UpscalerFile
@@ -21,6 +22,7 @@ from nodegraph_diffusion.checkpoint.detect.sources import AnyPart, Source, contr
 from nodegraph_diffusion.checkpoint.files.mapped_file import MappedFile
 from nodegraph_diffusion.checkpoint.layouts.openclip import Piece
 from nodegraph_diffusion.checkpoint.load.blank_network import blank
+from nodegraph_diffusion.checkpoint.load.other_upscaler import OtherUpscaler, load_other_upscaler
 from nodegraph_diffusion.checkpoint.load.weights import fill
 from nodegraph_diffusion.networks.clip import CLIPTextModel, CLIPVisionModel
 from nodegraph_diffusion.networks.controlnet import ControlNet
@@ -78,8 +80,12 @@ def load_controlnet(file: ControlNetFile, device: torch.device | str, dtype: tor
     return network.requires_grad_(False).eval()
 
 
-def load_upscaler(file: UpscalerFile, device: torch.device | str, dtype: torch.dtype) -> Upscaler:
-    """The upscaling network, in evaluation mode, without gradients."""
+def load_upscaler(
+    file: UpscalerFile | OtherUpscalerFile, device: torch.device | str, dtype: torch.dtype
+) -> Upscaler | OtherUpscaler:
+    """The upscaling network, in evaluation mode, without gradients. Raises CheckpointError as `load_other_upscaler` does."""
+    if isinstance(file, OtherUpscalerFile):
+        return load_other_upscaler(file, device, dtype)
     return _load_extra(file, Upscaler, device, dtype)
 
 

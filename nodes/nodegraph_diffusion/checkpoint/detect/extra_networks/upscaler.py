@@ -7,6 +7,7 @@ from math import isqrt
 
 from nodegraph_diffusion.checkpoint.detect.contents import Contents, file_refusal
 from nodegraph_diffusion.checkpoint.detect.extra_networks.file import NetworkFile, damage_of, network_file
+from nodegraph_diffusion.checkpoint.detect.extra_networks.other_upscaler import OtherUpscalerFile, other_upscaler
 from nodegraph_diffusion.checkpoint.detect.shapes import Shapes
 from nodegraph_diffusion.checkpoint.files.header import Header
 from nodegraph_diffusion.networks.config import UpscalerConfig
@@ -19,16 +20,18 @@ _BSRGAN = (
     (r"upconv(\d)\.", r"conv_up\1."),
     (r"HRconv\.", "conv_hr."),
 )
-_NOT_ONE = "Give a file of ESRGAN, BSRGAN or Real-ESRGAN. Networks of other kinds cannot be loaded."
+_NOT_ONE = "Give a file of ESRGAN, BSRGAN or Real-ESRGAN. Most other kinds can be loaded after pip install 'nodegraph[upscale]'."
 
 
 class UpscalerFile(NetworkFile[UpscalerConfig]):
     """A file with an upscaling network."""
 
 
-def file_upscaler(header: Header, contents: Contents) -> UpscalerFile:
-    """The upscaling network in a file. Raises CheckpointError for other files."""
+def file_upscaler(header: Header, contents: Contents) -> UpscalerFile | OtherUpscalerFile:
+    """The upscaling network in a file. Raises CheckpointError for other files; with spandrel, only for those known as such."""
     prefix = next((prefix for prefix in PREFIXES if any(_is_first(key, prefix) for key in header.tensors)), None)
+    if contents.name is None and header.tensors and (other := other_upscaler(header)) is not None:
+        return other
     if prefix is None or contents.content not in (None, "upscaler") or contents.other_family:
         raise file_refusal("upscaler", header.path, header.tensors, found=contents, hint=_NOT_ONE)
     keys = [key.removeprefix(prefix) for key in header.tensors if key.startswith(prefix)]
