@@ -246,7 +246,9 @@ def round_trip(workers: RayWorkers) -> float:
 def assigning(count: int) -> float:
     """The least time that choosing a worker for a unit takes with `count` workers that are all busy but one."""
     actors = [Actor(handle=None, number=number, is_ready=True) for number in range(count)]
-    units = [Unit(jobs=(), model="m") for _ in range(2 * count + 1)]
+    units = [Unit(jobs=()) for _ in range(2 * count + 1)]
+    for unit in units:
+        unit.model = "m"
     for actor, first, second in zip(actors, units[::2], units[1::2], strict=False):
         actor.give(first)
         actor.give(second)
