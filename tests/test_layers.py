@@ -19,7 +19,7 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
     "nodegraph.cache.store.remote": (
-        "names seals objects health uploads claims sending remote_store tiered_store contents care transfer"
+        "names seals objects health uploads claims sending remote_store tiered_store contents care transfer sent_files"
     ),
     "nodegraph.cli": (
         "failures help plugin_options completion options previews inline viewer counter progress sweep_progress "
@@ -57,9 +57,9 @@ LAYERS: dict[str, str] = {
     "nodegraph.run.outputs": "names same_file own_files whole writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "stall setup protocol jobs task_runner dispatcher threads ray",
-    "nodegraph.run.workers.ray": "messages actor cluster units local start workers",
+    "nodegraph.run.workers.ray": "reach messages unit_files actor cluster units local start crew shipping workers",
     "nodegraph.settings": "names remote sizes files values",
-    "nodegraph.sweeps": "axes points sheets table result locked ahead run",
+    "nodegraph.sweeps": "axes points sheets table result gathering locked ahead run",
     "nodegraph.workflow": (
         "definitions diagram scalars text_file yaml_tree dump patch document presets subworkflows handles "
         "recorded workflow exchange output_metadata editors"

@@ -272,3 +272,9 @@ label_option: Option = click.option(
     callback=_labels,
     help="With --executor ray: use only machines of the cluster with this label. May be repeated.",
 )
+
+ship_option: Option = click.option(
+    "--ship-models",
+    is_flag=True,
+    help="With --executor ray: send models and other files that nodes read to machines of the cluster that lack them.",
+)

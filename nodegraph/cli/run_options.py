@@ -33,6 +33,7 @@ from nodegraph.cli.options import (
     preset_option,
     preview_option,
     set_option,
+    ship_option,
     target_option,
     workers_option,
 )
@@ -94,6 +95,7 @@ class OptionValues:
     workers: int | None = None
     gpus_per_worker: float | None = None
     worker_labels: Sequence[tuple[str, str]] = ()
+    ship_models: bool = False
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
@@ -102,8 +104,9 @@ class OptionValues:
         if self.verify and self.no_cache:
             message = "--verify-cache checks results in the cache, which --no-cache does not read. Leave out one of them."
             raise click.UsageError(message)
-        if self.executor != "ray" and (self.address or self.workers or self.gpus_per_worker is not None or self.worker_labels):
-            raise click.UsageError("--address, --workers, --gpus-per-worker and --worker-label need --executor ray.")
+        for_ray = (self.address, self.workers, self.gpus_per_worker is not None, self.worker_labels, self.ship_models)
+        if self.executor != "ray" and any(for_ray):
+            raise click.UsageError("--address, --workers, --gpus-per-worker, --worker-label and --ship-models need --executor ray.")
 
     def plugins(self, ctx: click.Context) -> Plugins:
         """The plugins of this call of the program."""
@@ -151,6 +154,7 @@ class OptionValues:
                 workers=self.workers,
                 gpus_per_worker=self.gpus_per_worker,
                 labels=dict(self.worker_labels),
+                ship_models=self.ship_models,
                 previews=self.preview is not None,
             )
         }
@@ -217,6 +221,7 @@ _OPTIONS: Final[Mapping[str, Option | Callable[[str], Option]]] = {
     "workers": workers_option,
     "gpus_per_worker": gpus_option,
     "worker_labels": label_option,
+    "ship_models": ship_option,
     "inline": inline_option,
     "opened": open_option,
     "as_json": _flag("--json", "as_json"),
@@ -228,7 +233,7 @@ _OPTIONS: Final[Mapping[str, Option | Callable[[str], Option]]] = {
 "cache_remote" has no field: it counts for all that the command does.
 """
 
-ON_WORKERS: Final = ("executor", "address", "workers", "gpus_per_worker", "worker_labels")
+ON_WORKERS: Final = ("executor", "address", "workers", "gpus_per_worker", "worker_labels", "ship_models")
 """Those that say where nodes run."""
 
 ON_A_MACHINE: Final = ("cache_dir", "cache_size", "cache_remote", "device", "dtype", "plugin_dirs", "quiet", "verbose")

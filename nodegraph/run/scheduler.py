@@ -103,7 +103,7 @@ class Scheduler:
         self._dispatcher = Dispatcher(context=context, staff=staff, values=self._values, inline=inline)
         shares_memory = staff.workers.shares_memory or context.cache.store is None
         self._maker = TaskMaker(plan, context.cache, shares_memory=shares_memory)
-        self._groups = None if shares_memory else TaskGroups(plan, self._maker)
+        self._groups = None if shares_memory else TaskGroups(plan, self._maker, context.cache.codecs)
         self._ready_groups: list[Group] = []
 
     def execute(self) -> None:
@@ -112,6 +112,8 @@ class Scheduler:
         Raises what ended the run: NodeError, Cancelled, LostResultError if a cached value has gone, or what `deliver` raises.
         """
         cancel = self._context.cancel
+        if self._groups is not None:
+            self._staff.workers.prepare(self._groups.demands(), cancel)
         with self._staff.in_use(), counted():
             try:
                 self._loop()

@@ -35,6 +35,8 @@ from nodegraph.run.plan import Plan, make_plan
 from nodegraph.run.record import RunRecord, provenance
 from nodegraph.run.result import NodeReport, Result
 from nodegraph.run.scheduler import Scheduler
+from nodegraph.run.tasks.groups import TaskGroups, undecided_demands
+from nodegraph.run.tasks.maker import TaskMaker
 from nodegraph.run.tasks.task import Outcome, RunContext
 from nodegraph.run.workers.dispatcher import Staff
 from nodegraph.settings import load_stall_seconds
@@ -192,6 +194,7 @@ class Session:
         try:
             self._prepare_outputs(plan, began)
             if next_decisions(self._graph):
+                self._prepare_workers(plan)
                 plan = self._decide(plan, began)
             self._schedule(plan)
         except NodegraphError as error:
@@ -215,6 +218,14 @@ class Session:
         )
         self._writer.prepare(RunFacts(run=request.run, started=began, keys=plan.keys))
         self._outputs.update({name: [] for name in known_part(self._graph).lists})
+
+    def _prepare_workers(self, plan: Plan) -> None:
+        """Before values are computed that decide the graph: workers have to be able to run the rest, too."""
+        workers = self._staff.workers
+        if not workers.shares_memory and self._cache.store is not None:
+            groups = TaskGroups(plan, TaskMaker(plan, self._cache, shares_memory=False), self._cache.codecs)
+            demands = [*groups.demands(), *undecided_demands(self._graph, self._cache.codecs)]
+            workers.prepare(demands, self._context.cancel)
 
     # --- values that decide the graph
 

@@ -12,22 +12,26 @@ from nodegraph.run.handle import RunHandle
 
 
 class RunsAhead:
-    """Keeps the runs of the next `count` points going. A point's own run then finds their results, or waits for them.
+    """Keeps the runs of the next points going. A point's own run then finds their results, or waits for them.
 
-    `begin` begins the run of a point, given its values.
+    `begin` begins the run of a point, given its values. `count` returns how many there are to be: it is more once workers have
+    started.
     """
 
-    def __init__(self, points: Iterator[Sequence[Any]], begin: Callable[[Sequence[Any]], RunHandle], count: int) -> None:
+    def __init__(
+        self, points: Iterator[Sequence[Any]], begin: Callable[[Sequence[Any]], RunHandle], count: Callable[[], int]
+    ) -> None:
         self._points, self._begin, self._count = points, begin, count
         self._runs: deque[RunHandle] = deque()
 
     def advance(self) -> None:
-        """A point begins: begin runs as long as fewer than `count` points after it have one."""
+        """A point begins: begin runs as long as fewer than `count()` points after it have one."""
         if self._runs:
             self._runs.popleft()  # that of the point itself: it goes on
+        count = self._count()
         for values in self._points:
             self._runs.append(self._begin(values))
-            if len(self._runs) > self._count:
+            if len(self._runs) > count:
                 break
 
     def stop(self) -> None:

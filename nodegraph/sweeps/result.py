@@ -25,6 +25,10 @@ class SweepOptions:
     With `keep_going`, a point that fails does not stop the others. `on_start` receives the number of points, and `on_point` each
     point as soon as it is done, also one that an earlier sweep has done. With `locked`, all but the values of the axes has to be as
     the lock file says, from the first point to the last. With `shard` (K, N), only every N-th point runs, beginning with point K.
+
+    With `gather`, a sweep computes nothing: it fails unless all points are in the cache. A part of a sweep computes its points, and
+    if those of all other parts are in the cache by then, it gathers all: its tables and result are those of the whole sweep.
+    Raises ValueError for `gather` with `force` or `verify`.
     """
 
     params: Mapping[str, Any] | None = None
@@ -38,13 +42,21 @@ class SweepOptions:
     locked: bool | Path | str = False
     metadata: bool = True
     shard: tuple[int, int] | None = None
+    gather: bool = False
     on_start: Callable[[int], None] = lambda count: None
     on_point: Callable[[Point], None] = lambda point: None
+
+    def __post_init__(self) -> None:
+        if self.gather and (self.force or self.verify):
+            raise ValueError("gather computes nothing, so it cannot be combined with force or verify")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SweepResult:
-    """A finished sweep: `points` in order, each with its values, and what ended the sweep early, if anything did."""
+    """A finished sweep: `points` in order, each with its values, and what ended the sweep early, if anything did.
+
+    `missing` are the points that kept a part of it from gathering all: the first that was found not to be in the cache.
+    """
 
     workflow: str
     axes: Axes
@@ -53,6 +65,7 @@ class SweepResult:
     status: SweepStatus
     error: NodegraphError | None
     seeds: Mapping[str, int]
+    missing: Sequence[int] = ()
     _engine: Engine = field(repr=False)
     _out: Path | None = None
 

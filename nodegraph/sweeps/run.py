@@ -26,6 +26,7 @@ from nodegraph.run.result import Result
 from nodegraph.settings import settings_read_once
 from nodegraph.sweeps.ahead import RunsAhead
 from nodegraph.sweeps.axes import Axes, make_axes, read_sweep
+from nodegraph.sweeps.gathering import not_gathered, uncached_points
 from nodegraph.sweeps.locked import LockedSweep
 from nodegraph.sweeps.points import Point
 from nodegraph.sweeps.result import SweepOptions, SweepResult, SweepStatus, failure, interrupted
@@ -70,11 +71,29 @@ def sweep(
         axes = make_axes(over, zip=zip)
     else:
         axes = read_sweep({} if workflow.sweep is None else workflow.sweep, workflow.base)
+    chosen = replace(chosen, params=None, overrides=changes)
     with settings_read_once():
-        result = _Sweep(workflow.with_({}), axes, engine, replace(chosen, params=None, overrides=changes)).run()
+        result = _Sweep(workflow.with_({}), axes, engine, chosen).run()
+        if chosen.gather and chosen.shard is not None and result.error is None:
+            result = _gathered(result, workflow, chosen)
     if raise_errors and result.error is not None:
         raise result.error
     return result
+
+
+def _gathered(part: SweepResult, workflow: Workflow, options: SweepOptions) -> SweepResult:
+    """The whole sweep, if all other parts are done; else `part`, which says what is missing."""
+    assert options.shard is not None  # it is a part
+    engine, axes = part._engine, part.axes
+    engine.finish_uploads()  # of two parts that end at the same time, one finds the points of both
+    values, every = list(axes.points()), options.shard[1]
+    lasts = [max(range(first, len(values), every)) for first in range(min(every, len(values)))]  # those that a part computes last
+    missing = next(uncached_points(engine, workflow, options, axes=axes, numbers=(*lasts, *range(len(values)))), None)
+    if missing is not None:
+        return replace(part, missing=(missing,))
+    quiet = SweepOptions()
+    whole = replace(options, shard=None, gather=False, on_start=quiet.on_start, on_point=quiet.on_point)
+    return _Sweep(workflow.with_({}), axes, engine, whole).run()
 
 
 class _Sweep:
@@ -102,6 +121,7 @@ class _Sweep:
         self._require_same_sweep()
         self._require_lock()
         self._check()
+        self._require_all()
         if self._file is not None:
             self._file.begin(self._about())
         first, step = self._options.shard or (1, 1)
@@ -141,15 +161,16 @@ class _Sweep:
 
     def _runs_ahead(self, own: slice) -> RunsAhead | None:
         """What computes the next points of `own` already, if there are workers for it."""
-        options, count = self._options, self._engine.parallel
-        if count == 1 or options.force or options.verify:
+        options, engine = self._options, self._engine
+        if engine.parallel == 1 or options.force or options.verify:
             return None
 
         def begin(values: Sequence[Any]) -> RunHandle:
             overrides = [*self._fixed, *self._axes.overrides(values)]
             return self._engine.compute(self._workflow, overrides=overrides, targets=options.targets, keep_going=options.keep_going)
 
-        return RunsAhead(itertools.islice(self._axes.points(), own.start, None, own.step), begin, count)
+        points = itertools.islice(self._axes.points(), own.start, None, own.step)
+        return RunsAhead(points, begin, lambda: engine.parallel)
 
     # --- before the first point
 
@@ -175,6 +196,16 @@ class _Sweep:
         )
         for seed in self._locked.seeds:
             self._fix_seed(seed.name, seed.value)
+
+    def _require_all(self) -> None:
+        """If the whole sweep is only to be gathered, raise SweepError unless all of its points are in the cache."""
+        options = self._options
+        if not options.gather or options.shard is not None:
+            return
+        fixed = replace(options, overrides=self._fixed)
+        missing = [*uncached_points(self._engine, self._workflow, fixed, axes=self._axes, numbers=range(len(self._axes)))]
+        if missing:
+            raise not_gathered(missing, len(self._axes))
 
     def _check(self) -> None:
         """Check each value of each axis, and draw the seeds that all points share. Raises WorkflowError with every mistake."""

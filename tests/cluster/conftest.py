@@ -16,6 +16,11 @@ def local_ray() -> Iterator[None]:
     ray = import_ray()
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    options = {"num_cpus": 2, "labels": {"card": "stub"}, "include_dashboard": False, "log_to_driver": False}
+    try:
+        ray.init(address="local", logging_level="ERROR", **options)
+    except Exception:  # a busy machine: Ray waits for half a minute
+        ray.shutdown()
+        ray.init(address="local", logging_level="ERROR", **options)
     yield
     ray.shutdown()

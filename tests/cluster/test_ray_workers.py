@@ -72,7 +72,9 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
     def make(**options: Any) -> Engine:
         workers = RayWorkers(**{"workers": 1, **options})
-        folder = write_plugin(tmp_path / "plugins")
+        folder = tmp_path / "plugins"
+        if not folder.exists():
+            write_plugin(folder)
         engines.append(Engine(tmp_path / "cache", device="cpu", plugin_dirs=[folder], on_event=lambda event: None, workers=workers))
         return engines[-1]
 
@@ -205,16 +207,18 @@ def test_the_embedded_model_paints_the_same(engine, with_threads):
             assert (first[name].pixels == second[name].pixels).all()
 
 
-def test_other_versions_are_refused(make, monkeypatch):
+def touching(mark: Path, x: int = 1) -> Workflow:
+    """A node of this process, which leaves a mark, and one for a worker."""
+    w = square(x)
+    w.output("mark", w.add("Touch", mark=str(mark)))
+    return w
+
+
+def test_other_versions_are_refused_before_anything_runs(make, monkeypatch, tmp_path):
     monkeypatch.setattr(start, "versions", lambda plugins: {"python": "3.1", "nodegraph": "0"})
     with pytest.raises(PluginError, match=r"has other versions\. Expected"):
-        make().run(square(1))
-
-
-def test_other_plugins_are_refused(make, monkeypatch):
-    monkeypatch.setattr(start, "codes_of", lambda plugins: {"other": "x"})
-    with pytest.raises(PluginError, match="has other code of the plugin"):
-        make().run(square(1))
+        make().run(touching(tmp_path / "mark"))
+    assert not (tmp_path / "mark").exists()
 
 
 def test_a_worker_that_cannot_start_says_why(make, tmp_path):
@@ -226,9 +230,55 @@ def test_a_worker_that_cannot_start_says_why(make, tmp_path):
         engine.run(square(1))
 
 
-def test_more_gpus_than_there_are(make):
-    with pytest.raises(DeviceError, match="3 workers with 1 GPUs each were asked for, and this machine has 0 GPUs"):
-        make(workers=3, gpus_per_worker=1).run(square(1))
+def test_more_gpus_than_there_are(make, tmp_path):
+    with pytest.raises(DeviceError, match="3 workers with 1 GPU each were asked for, and this machine has 0 GPUs"):
+        make(workers=3, gpus_per_worker=1).run(touching(tmp_path / "mark"))
+    assert not (tmp_path / "mark").exists()
+
+
+def test_machines_are_chosen_by_label(make, tmp_path):
+    """The Ray of these tests has the label card=stub."""
+    with pytest.raises(DeviceError, match=r"has no machine with the label card=in\(A100, H100\)\. There are card=stub"):
+        make(labels={"card": "in(A100, H100)"}).run(touching(tmp_path / "mark"))
+    assert not (tmp_path / "mark").exists()
+    assert make(labels={"card": "in(A100, stub)"}).run(square(7))["text"] == "m 49"
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs a path that leads to another folder in each process")
+def test_models_are_sent_to_machines_that_lack_them(make, tmp_path, monkeypatch):
+    """The path of the model is that of a file in the current folder, which is not that of the worker."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/weights").write_text("w")
+    monkeypatch.chdir(tmp_path / "own")
+
+    def with_file(x: int) -> Workflow:
+        w = Workflow("with_file")
+        opened = w.add("OpenFile", path="/proc/self/cwd/weights")
+        w.output("text", w.add("Compute", model=opened, x=x))
+        w.output("mark", w.add("Touch", mark=str(tmp_path / "mark")))
+        return w
+
+    with pytest.raises(DeviceError, match=r"lacks /proc/self/cwd/weights: there is no such file\. .*--ship-models"):
+        make(address="auto").run(with_file(2))
+    assert not (tmp_path / "mark").exists()
+    engine = make(address="auto", ship_models=True)
+    result = engine.run(with_file(3))
+    assert result["text"] == "w 9"
+    assert result.nodes["compute"].key is not None
+    (sent,) = list((tmp_path / "cache/models").glob("??/*"))
+    (tmp_path / "own/weights").write_text("changed")
+    assert engine.run(with_file(4))["text"] == "changed 16"
+    assert sent.read_text() == "w"
+    assert engine.run(with_file(3)).nodes["compute"].status == "ran"
+
+
+def test_a_run_without_work_for_workers_starts_none(engine, make, folder, plugin_dir, tmp_path):
+    """All is in the cache, or the nodes that have to run compute with no model."""
+    engine.run(square(5))
+    with Engine(folder / "cache", device="cpu", plugin_dirs=[plugin_dir], workers=RayWorkers(workers=1)) as other:
+        assert other.run(square(5)).nodes["compute"].status == "cached"
+        assert other.run(touching(tmp_path / "mark", x=5)).ran == ["touch"]
+        assert other._workers._crew is None
 
 
 def test_a_sweep_gives_the_same_files(engine, with_threads, tmp_path):

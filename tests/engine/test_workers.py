@@ -227,3 +227,34 @@ def test_memory_alone_is_enough(make_engine: Callable[..., Engine], workers: str
     workflow = Workflow("w")
     plus = workflow.add("Plus", a=workflow.add("Number", value=1.0))
     assert engine.run(workflow, targets=[plus])[plus] == 2.0
+
+
+# --- what a run asks of workers before its first node
+
+
+def test_workers_learn_of_the_nodes_and_their_files_before_the_first_runs(
+    engine: Engine, copying: CopyingWorkers, stubs: types.ModuleType, tmp_path: Path
+) -> None:
+    workflow, (use,) = with_model(tmp_path, 1)
+    workflow.add("Filtered", name="filtered", text=use, filter="lower")
+    engine.run(workflow, targets=["filtered"])
+    assert [(demand.numeric, demand.model) for demand in copying.demands[0] if demand.model] == [(True, True)]
+    (files,) = [demand.files for demand in copying.demands[0] if demand.model]
+    assert files == {tmp_path / "weights": engine.digest(tmp_path / "weights")}
+    engine.run(workflow, targets=["filtered"])
+    assert copying.demands[1:] == [[]]  # all is in the cache
+
+
+def test_no_node_runs_if_workers_cannot_run_one(
+    engine: Engine, copying: CopyingWorkers, stubs: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(demands: Any, cancel: Any) -> None:
+        raise PluginError("other versions")
+
+    monkeypatch.setattr(copying, "prepare", refuse)
+    workflow, (use,) = with_model(tmp_path, 1)
+    number = workflow.add("Number", name="number")
+    with pytest.raises(PluginError, match="other versions"):
+        engine.run(workflow, targets=[use, number])
+    assert names(copying) == []
+    assert stubs.CALLS == []

@@ -22,7 +22,7 @@ from nodegraph.plugins.manager import Plugins
 from nodegraph.run.device import kind_of_machine, resolve
 from nodegraph.run.events import Event, NodeEvent, NodeProgress
 from nodegraph.run.model_memory import ModelMemory
-from nodegraph.run.tasks.task import NodeTask, Outcome, RunContext
+from nodegraph.run.tasks.task import CancelFlag, Demand, NodeTask, Outcome, RunContext
 from nodegraph.run.workers.protocol import Job
 from nodegraph.run.workers.task_runner import run_task
 
@@ -39,12 +39,14 @@ def use_copying_workers(engine: Engine) -> CopyingWorkers:
 
 
 class CopyingWorkers:
-    """One thread that uses nothing of the run but pickled tasks and the cache directory. `tasks` are the last that it ran."""
+    """One thread that uses nothing of the run but pickled tasks and the cache directory. `tasks` are the last that it ran,
+    `demands` what each run announced."""
 
     shares_memory = False
 
     def __init__(self, plugins: Plugins, cache_dir: Path) -> None:
         self.tasks: deque[list[NodeTask]] = deque(maxlen=100)
+        self.demands: list[list[Demand]] = []
         self._context = RunContext(
             cache=Cache(plugins.codecs, Store(cache_dir)),
             plugins=plugins,
@@ -76,6 +78,9 @@ class CopyingWorkers:
                     self._queue.put(None)
                     self._thread.join()
                     self._thread = None
+
+    def prepare(self, demands: Sequence[Demand], cancel: CancelFlag) -> None:
+        self.demands.append([*demands])
 
     def submit(self, task: Sequence[Job], *, in_caller: bool = False) -> Callable[[], bool]:
         claim = _Claim(task)

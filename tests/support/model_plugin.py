@@ -10,7 +10,7 @@ import os
 import time
 from pathlib import Path
 
-from nodegraph import Run, hookimpl, node
+from nodegraph import File, Run, hookimpl, node
 
 
 class Model:
@@ -23,6 +23,11 @@ class Model:
 @node("OpenModel")
 def OpenModel(kind: str = "m") -> Model:
     return Model(kind)
+
+
+@node("OpenFile")
+def OpenFile(path: File) -> Model:
+    return Model(path.read_text())
 
 
 @node("Compute", numeric=True)
@@ -59,9 +64,16 @@ def Joined(texts: list[str]) -> str:
     return " ".join(texts)
 
 
+@node("Touch")
+def Touch(mark: str) -> str:
+    """Leaves a file, in whichever process it runs."""
+    Path(mark).touch()
+    return mark
+
+
 @hookimpl
 def register_nodes(register):
-    for function in (OpenModel, Compute, Where, Fragile, Fails, Joined):
+    for function in (OpenModel, OpenFile, Compute, Where, Fragile, Fails, Joined, Touch):
         register(function)
 '''
 

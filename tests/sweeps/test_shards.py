@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nodegraph import Engine, Workflow, WorkflowError, sweep
+from nodegraph import Engine, SweepError, Workflow, WorkflowError, sweep
 from tests.support.cli import GREETING, Cli
 
 OVER = {"a": [1, 2, 3, 4], "b": [5, 6]}
@@ -56,6 +56,35 @@ def test_parts_in_one_folder_are_kept(make_engine: Callable[..., Engine], stubs:
     assert [point.is_kept for point in again] == [True] * 4
 
 
+def test_the_part_that_ends_last_gathers(make_engine: Callable[..., Engine], stubs: types.ModuleType, tmp_path: Path) -> None:
+    url = f"memory:///{tmp_path.name}"
+    for part in (2, 3, 1):
+        engine = make_engine(cache_dir=tmp_path / f"machine {part}", cache_remote=url)
+        result = sweep(sums(), OVER, engine=engine, shard=(part, 3), gather=True, out=tmp_path / f"out {part}")
+        is_last = part == 1
+        assert [point.number for point in result] == ([*range(1, 9)] if is_last else [*range(part, 9, 3)])
+        assert bool(result.missing) is not is_last
+        assert (tmp_path / f"out {part}" / "points.csv").exists() is is_last
+    assert [point.status for point in result] == ["done"] * 8
+    assert len(list((tmp_path / "out 1").glob("0*"))) == 8
+    assert len(stubs.CALLS) == 1 + 4 + 8
+
+
+def test_gathering_computes_nothing(make_engine: Callable[..., Engine], stubs: types.ModuleType, tmp_path: Path) -> None:
+    sweep(sums(), OVER, engine=make_engine(), shard=(2, 8))
+    stubs.CALLS.clear()
+    with pytest.raises(SweepError, match=r"7 of 8 points are not in the cache: 1, 3, 4, 5, 6 and 2 more\. Run the parts"):
+        sweep(sums(), OVER, engine=make_engine(), gather=True, out=tmp_path / "out")
+    assert stubs.CALLS == []
+    assert not (tmp_path / "out").exists()
+    sweep(sums(), OVER, engine=make_engine())
+    stubs.CALLS.clear()
+    assert len(sweep(sums(), OVER, engine=make_engine(), gather=True, out=tmp_path / "out")) == 8
+    assert stubs.CALLS == []
+    with pytest.raises(ValueError, match="computes nothing"):
+        sweep(sums(), OVER, engine=make_engine(), gather=True, force=["left"])
+
+
 def test_random_seed_is_refused(make_engine: Callable[..., Engine]) -> None:
     workflow = Workflow("seeds")
     workflow.output("drawn", workflow.add("Draw", seed=workflow.param("seed", "random"), other=workflow.param("other", 1)))
@@ -78,3 +107,19 @@ def test_command_runs_its_part(tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.stderr
     assert [Path(line).name[:5] for line in ran.stdout.splitlines()] == ["0002-"]
     assert cli("sweep", cli.folder / "greeting.yaml", "--over", "word=a", "--shard", "1/2", "--sheet").exit_code == 2
+
+
+def test_command_gathers_with_the_last_part(tmp_path: Path) -> None:
+    cli = Cli(tmp_path)
+    command = ("sweep", cli.write(GREETING), "--over", "word=a,b,c", "--gather", "--out", tmp_path / "out")
+    refused = cli(*command)
+    assert refused.exit_code == 1
+    assert "3 of 3 points are not in the cache: 1, 2, 3" in refused.stderr
+    first = cli(*command, "--shard", "2/2")
+    assert first.exit_code == 0, first.stderr
+    assert "note: --gather: point 3 is not in the cache, so other parts are not done" in first.stderr
+    assert len(first.stdout.splitlines()) == 1
+    last = cli(*command, "--shard", "1/2")
+    assert [Path(line).name[:5] for line in last.stdout.splitlines()] == ["0001-", "0002-", "0003-"]
+    assert (tmp_path / "out/points.csv").exists()
+    assert cli(*command, "--force", "x").exit_code == 2

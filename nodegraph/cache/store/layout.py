@@ -7,6 +7,7 @@
     quarantine/                                         blobs whose content was found to be changed
     tmp/<process>-<random><suffix>                      files being written; renamed when they are complete
     work/ab/<key>/                                      a node's unfinished work
+    models/                                             files that the process of a run has sent to its workers
     locks/<key>.lock                                    held by the process that computes a key, which then removes it
     verified.jsonl                                      the state of each large blob when its content was last checked
     journal.jsonl, index.sqlite                         use, size and order of the results; rebuilt from the records if lost
@@ -74,6 +75,10 @@ class Layout:
     @property
     def journal(self) -> Path:
         return self.directory / "journal.jsonl"
+
+    @property
+    def models(self) -> Path:
+        return self.directory / "models"
 
     @property
     def tag(self) -> Path:

@@ -70,8 +70,14 @@ def _part(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     "--shard",
     metavar="K/N",
     callback=_part,
-    help="Run only part K of N of the points, for N machines with a shared store. The same command without --shard then gathers "
-    "all points from the cache.",
+    help="Run only part K of N of the points, for N machines with a shared store. With --gather, the part that ends last also "
+    "gathers all points.",
+)
+@click.option(
+    "--gather",
+    is_flag=True,
+    help="Write the files and tables of all points from the cache, and compute nothing: an error if a point is not there. With "
+    "--shard, run the part, and then gather if all other parts are done.",
 )
 @run_options(
     ALL,
@@ -89,6 +95,7 @@ def sweep(
     sheet: bool,
     batch: int | None,
     shard: tuple[int, int] | None,
+    gather: bool,
     options: OptionValues,
 ) -> None:
     """Run the workflow FILE once for each point of a sweep.
@@ -106,8 +113,10 @@ def sweep(
 
     if is_zip and not over:
         raise click.UsageError("--zip needs values to take together. Give them with --over.")
-    if shard is not None and sheet:
-        raise click.UsageError("--sheet needs all points, and --shard runs a part. Run the sweep without --shard afterwards.")
+    if shard is not None and sheet and not gather:
+        raise click.UsageError("--sheet needs all points, and --shard runs a part. Add --gather: the last part makes the sheet.")
+    if gather and (options.force or options.verify or options.no_cache):
+        raise click.UsageError("--gather takes all points from the cache. Leave out --force, --verify-cache and --no-cache.")
     plugins, changes, display = options.plugins(ctx), options.changes, options.display
     own = checked(Axes(axes=[read_over(text) for text in over], zip=is_zip)) if over else None
     shown = SweepProgress(quiet=options.quiet, verbose=options.verbose)
@@ -127,6 +136,7 @@ def sweep(
             overrides=changes,
             **options.run_options,
             shard=shard,
+            gather=gather,
             on_start=shown.begin,
             on_point=shown.add,
         )
@@ -139,7 +149,11 @@ def sweep(
         engine_options=options.engine_options,
         shown=shown,
     )
-    made = _write_sheets(result, options.out, quiet=options.quiet) if sheet else []
+    if result.missing and not options.quiet:
+        absent = f"point {result.missing[0]} is not in the cache"
+        echo(f"note: --gather: {absent}, so other parts are not done. The last one to end gathers all points", err=True)
+    is_whole = shard is None or (result.error is None and not result.missing)
+    made = _write_sheets(result, options.out, quiet=options.quiet) if sheet and is_whole else []
     if options.as_json:
         echo_json(json.dumps(_summary(result, options.out, made)))
     else:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from nodegraph.graph.graph import ResolvedLink
+from nodegraph.graph.graph import Graph, GraphNode, ResolvedLink
+from nodegraph.plugins.codecs import Codecs
 from nodegraph.run.plan import Plan
 from nodegraph.run.tasks.maker import TaskMaker, is_data
+from nodegraph.run.tasks.task import Demand
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,10 +36,31 @@ class Missing:
 class TaskGroups:
     """Makes the groups of one run. The nodes in `local` have no group: they stay in this process."""
 
-    def __init__(self, plan: Plan, maker: TaskMaker) -> None:
-        self._maker, self._nodes = maker, plan.graph.nodes
+    def __init__(self, plan: Plan, maker: TaskMaker, codecs: Codecs) -> None:
+        self._codecs = codecs
+        self._maker, self._nodes, self._plan = maker, plan.graph.nodes, plan
         self._position: Final = {name: i for i, name in enumerate(self._nodes)}
         self.local = self._find_local(plan)
+
+    def demands(self) -> list[Demand]:
+        """What the nodes need that workers may have to run."""
+        return [
+            _demand(self._nodes[name], self._nodes, self._codecs, self._files_for(name))
+            for name in self._plan.names("run")
+            if name not in self.local
+        ]
+
+    def _files_for(self, name: str) -> Mapping[Path, str]:
+        """The files of a node, and of those that make values without a codec for it, with their digests."""
+        files, seen, pending = dict[Path, str](), {name}, [name]
+        while pending:
+            node = pending.pop()
+            files |= self._plan.known.keys.files.get(node, {})
+            for link in self._nodes[node].links():
+                if link.node not in seen and not self._maker.can_pass_on(link.node, link.port):
+                    seen.add(link.node)
+                    pending.append(link.node)
+        return files
 
     def group(
         self, name: str, *, done: Collection[str], failed: Collection[str], is_stored: Callable[[ResolvedLink], bool]
@@ -97,6 +121,18 @@ class TaskGroups:
             if not self._maker.can_pass_on(output.link.node, output.link.port):
                 local[output.link.node] = None
         return _reachable(local, linked)
+
+
+def undecided_demands(graph: Graph, codecs: Codecs) -> list[Demand]:
+    """What those nodes of a graph need of which it is not known yet whether they run."""
+    names = () if graph.undecided is None else graph.undecided.nodes
+    return [_demand(graph.nodes[name], graph.nodes, codecs, {}) for name in names]
+
+
+def _demand(node: GraphNode, nodes: Mapping[str, GraphNode], codecs: Codecs, files: Mapping[Path, str]) -> Demand:
+    ports = (nodes[link.node].spec.output(link.port) for link in node.links())
+    has_model = any(port is not None and codecs.never(port.type) for port in ports)
+    return Demand(numeric=node.spec.numeric, model=has_model, files=files)
 
 
 def _is_only_in_memory(link: ResolvedLink, plan: Plan) -> bool:

@@ -141,6 +141,18 @@ class NodeTask(NamedTuple):
         return self._replace(key=key, inherited=inherited)
 
 
+class Demand(NamedTuple):
+    """A node that workers in other processes may have to run.
+
+    It is `numeric` or not. With `model`, it computes with a value that only memory can hold. `files` are those of its task, with
+    their digests.
+    """
+
+    numeric: bool
+    model: bool
+    files: Mapping[Path, str]
+
+
 class Outcome(NamedTuple):
     """What became of a task: values and digests by port, a result that another process stored meanwhile, or an error.
 

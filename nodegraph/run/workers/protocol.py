@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from nodegraph.graph.graph import ResolvedLink
 from nodegraph.plugins.backend import Numerics
 from nodegraph.run.events import Event, NodeEvent
-from nodegraph.run.tasks.task import NodeTask, Outcome, RunContext
+from nodegraph.run.tasks.task import CancelFlag, Demand, NodeTask, Outcome, RunContext
 from nodegraph.run.workers.setup import WorkerSetup
 
 
@@ -88,6 +88,12 @@ class Workers(Protocol):
     """
 
     shares_memory: bool
+
+    def prepare(self, demands: Sequence[Demand], cancel: CancelFlag) -> None:
+        """Make sure that workers can run these nodes, before the first node of a run runs. May wait for workers.
+
+        Called for workers that share no memory. Raises NodegraphError if they cannot, and Cancelled.
+        """
 
     def in_use(self) -> AbstractContextManager[None]:
         """The time during which a run hands out tasks. Afterwards workers may release what they hold, such as threads."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Final
 
+from nodegraph.run.tasks.task import CancelFlag, Demand
 from nodegraph.run.workers.protocol import Runnable, do_nothing
 
 MAX_THREADS: Final = min(8, (os.cpu_count() or 1) + 2)
@@ -105,6 +106,9 @@ class ThreadWorkers:
             yield
         finally:
             self._leave()
+
+    def prepare(self, demands: Sequence[Demand], cancel: CancelFlag) -> None:
+        """Threads can run whatever this process can."""
 
     def submit(self, task: Sequence[Runnable], *, in_caller: bool = False) -> Callable[[], bool]:
         if in_caller and len(task) == 1 and not task[0].task.numeric:  # what a chain of nodes does

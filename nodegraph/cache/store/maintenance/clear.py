@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 from nodegraph.cache.store.layout import MEMOS, RESULT_FOLDERS, Layout, remove
@@ -13,9 +14,10 @@ from nodegraph.cache.store.work import remove_work
 
 
 def clear(layout: Layout, progress: Progress = no_progress) -> StoreInfo:
-    """Remove every result, unfinished work, and what is remembered of files and devices. Files of other programs stay.
+    """Remove every result, unfinished work, models that were sent here, and what is remembered of files and devices.
 
-    Returns how much was removed. If `progress` raises, the files that are still there are whole, and can be used.
+    Files of other programs stay. Returns how much was removed. If `progress` raises, the files that are still there are whole, and
+    can be used.
     """
     listed = steps(progress, "listed")
     files = {folder: list(listed(layout.results(folder))) for folder in RESULT_FOLDERS}
@@ -32,6 +34,7 @@ def clear(layout: Layout, progress: Progress = no_progress) -> StoreInfo:
     for path in step(memos):
         remove(path)
     remove_work(layout)
+    shutil.rmtree(layout.models, ignore_errors=True)
     for folder in (*RESULT_FOLDERS, "work"):
         _remove_empty(layout.directory / folder)
     return StoreInfo(layout.directory, removed.get("records", 0), removed.get("blobs", 0), size)

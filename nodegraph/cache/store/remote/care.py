@@ -32,14 +32,15 @@ def verify_contents(objects: Objects, seal: Seal, *, read_only: bool, progress: 
     Records with the seals of other keys are left out.
     """
     contents = list_contents(objects, progress)
-    blobs = contents.of("blobs")
+    blobs = [*contents.of("blobs"), *contents.of("models")]
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
         digests = threads.map(lambda found: objects.digest(found.info.name), blobs)
-        wrong = [
-            found.what.name
+        damaged_blobs = [
+            found
             for found, digest in steps(progress, "checked", len(blobs))(zip(blobs, digests, strict=True))
             if digest is not None and not found.what.name.startswith(digest)
         ]
+    wrong = [found.what.name for found in damaged_blobs]
     sound = {found.what.name for found in blobs} - set(wrong)
     missing, lost, removed, damaged, stale = set[str](), list[Record](), list[str](), list[str](), 0
     for found, content in read_all(objects, _own(contents.of("records"), seal), progress):
@@ -64,7 +65,7 @@ def verify_contents(objects: Objects, seal: Seal, *, read_only: bool, progress: 
         elif needed is not None and not sound.issuperset(needed):
             removed.append(found.info.name)
     if not read_only:
-        objects.delete([*removed, *damaged, *map(names.blob, wrong)])
+        objects.delete([*removed, *damaged, *(found.info.name for found in damaged_blobs)])
     return VerifyResult(
         blobs=len(blobs),
         bytes=contents.blob_bytes(),
@@ -81,8 +82,8 @@ def collect_contents(
 ) -> GcResult:
     """Remove blobs that no record needs, then the oldest results: until `limit` bytes remain, and those older than `older_than`.
 
-    Results of all signing keys count. What was written within a day stays. Raises ObjectsError; CacheError if it is no store of
-    nodegraph.
+    Results of all signing keys count. Models that were sent to workers go only if they are older than `older_than`. What was
+    written within a day stays. Raises ObjectsError; CacheError if it is no store of nodegraph.
     """
     contents, now = list_contents(objects, progress), time.time()
     if contents.by_kind and objects.get(names.MARK) is None:
@@ -122,6 +123,8 @@ def collect_contents(
     exports = [export for export in export_needs if not references[export.what.name[:64]] and is_old(export)]
     blobs = [found for found in contents.of("blobs") if not references[found.what.name] and is_old(found)]
     leftovers = [found for kind in ("claims", "leases") for found in contents.of(kind) if is_old(found)]
+    models = [found for found in contents.of("models") if older_than is not None and now - found.info.modified > older_than]
+    blobs += filter(is_old, models)
     in_order = [*dropped, *exports, *blobs, *leftovers]
     for found in steps(progress, "removed", len(in_order))(in_order):
         objects.delete([found.info.name])

@@ -28,7 +28,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Contents:
-    """The objects of nodegraph in a shared store, by kind: "blobs", "records", "exports", "claims", "leases"."""
+    """The objects of nodegraph in a shared store, by kind: "blobs", "records", "exports", "models", "claims", "leases"."""
 
     by_kind: dict[str, list[Found]] = field(default_factory=dict)
 
@@ -36,7 +36,8 @@ class Contents:
         return self.by_kind.get(kind, ())
 
     def blob_bytes(self) -> int:
-        return sum(found.info.size for found in self.of("blobs"))
+        """Those of values, exported files, and models."""
+        return sum(found.info.size for kind in ("blobs", "models") for found in self.of(kind))
 
 
 def list_contents(objects: Objects, progress: Progress = no_progress) -> Contents:

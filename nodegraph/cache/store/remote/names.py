@@ -4,6 +4,7 @@
     records/ab/<content key>.json                     a node's result
     exports/ab/<digest of a value><extension>.json    the files that a value was exported to
     signed-<key>/records/..., signed-<key>/exports/...  the same, for those who have the signing key with this number
+    models/ab/<sha256>                                a file, such as a model, that was sent to workers
     claims/ab/<content key>                           who computes a key now
     leases/<holder>                                   rewritten every few seconds as long as a holder of claims lives
     nodegraph.json                                    marks the store
@@ -26,6 +27,7 @@ _PATTERNS: Final = {
     "blobs": re.compile(rf"blobs/([0-9a-f]{{2}})/(?P<name>{BLOB.pattern})"),
     "records": re.compile(rf"{_SPACE}records/([0-9a-f]{{2}})/(?P<name>{KEY.pattern})\.json"),
     "exports": re.compile(rf"{_SPACE}exports/([0-9a-f]{{2}})/(?P<name>{KEY.pattern}(\.[A-Za-z0-9]+)*)\.json"),
+    "models": re.compile(rf"models/([0-9a-f]{{2}})/(?P<name>{KEY.pattern})"),
     "claims": re.compile(rf"claims/([0-9a-f]{{2}})/(?P<name>{KEY.pattern})"),
     "leases": re.compile(r"leases/(?P<name>[0-9a-f]{32})"),
 }
@@ -49,6 +51,10 @@ def record(space: str, key: str) -> str:
 
 def export(space: str, digest: str, extension: str) -> str:
     return f"{space}exports/{digest[:2]}/{digest}{extension}.json"
+
+
+def model(digest: str) -> str:
+    return f"models/{digest[:2]}/{digest}"
 
 
 def claim(key: str) -> str:

@@ -142,6 +142,11 @@ class Objects:
         with path.open("rb") as file:
             _translated(lambda: obstore.put(self._store, name, file, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE))
 
+    def put_parts(self, name: str, parts: Iterator[bytes]) -> None:
+        """Write an object over an earlier one, from parts of a few megabytes, of which a few are in memory at a time."""
+        obstore = _library()
+        _translated(lambda: obstore.put(self._store, name, parts, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE))
+
     def delete(self, names: Sequence[str]) -> None:
         """Remove objects. One that is not there is no error."""
         obstore = _library()

@@ -17,11 +17,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from nodegraph.cache.store.remote.objects import Objects
+from nodegraph.cache.store.remote.sent_files import SentFiles
 from nodegraph.errors import NodegraphError
 from nodegraph.plugins.manager import Plugins
 from nodegraph.run.events import NodeEvent, NodeProgress
 from nodegraph.run.tasks.task import NodeTask, Outcome, RunContext
 from nodegraph.run.workers.ray.messages import Report, UnitResult, WorkerFacts, packed, packed_event
+from nodegraph.run.workers.ray.reach import Mark, Seen
+from nodegraph.run.workers.ray.unit_files import UnitFiles
 from nodegraph.run.workers.setup import WorkerSetup
 from nodegraph.run.workers.task_runner import run_task
 
@@ -43,25 +47,31 @@ class Worker:
         self._context: RunContext | None = None
         self._error: str | None = None
         try:
-            self._context = pickle.loads(setup).context()
+            engine: WorkerSetup = pickle.loads(setup)
+            self._context = engine.context()
+            sent = SentFiles(engine.cache_dir, None if engine.remote is None else Objects(engine.remote.url))
+            self._files = UnitFiles(self._context.plugins, self._context.files, sent)
         except Exception as error:  # `facts` tells: an actor that fails here is started again and again
             self._error = f"{type(error).__name__}: {error}"
 
-    def facts(self, probe: str) -> bytes:
-        """The actor's `WorkerFacts`. `probe` is the path of a file that the process of the run has written."""
+    def facts(self, mark: Mark) -> bytes:
+        """The actor's `WorkerFacts`. `mark` is what the process of the run has left for it."""
         facts = WorkerFacts(host=socket.gethostname(), process=os.getpid(), versions={}, plugins={}, error=self._error)
         if self._context is None:
             return pickle.dumps(facts)
         plugins = self._context.plugins
-        found = None
-        with contextlib.suppress(OSError):
-            found = Path(probe).read_text()
         try:
             plugins.require_sound()
             numerics = self._context.numerics()
         except NodegraphError as error:
             return pickle.dumps(replace(facts, error=str(error)))
-        return pickle.dumps(replace(facts, versions=versions(plugins), plugins=codes_of(plugins), numerics=numerics, probe=found))
+        return pickle.dumps(
+            replace(facts, versions=versions(plugins), plugins=codes_of(plugins), numerics=numerics, seen=Seen.at(mark))
+        )
+
+    def lacking(self, wanted: Mapping[Path, str]) -> Mapping[Path, str]:
+        """Which files with these digests this machine lacks, and what is there instead."""
+        return self._files.lacking(wanted)
 
     def run(self, number: int, pickled: bytes, previews: bool) -> bytes:
         """Run the tasks of a unit. Returns its `UnitResult`."""
@@ -73,7 +83,12 @@ class Worker:
                 unit.is_stopped = True
         try:
             tasks: Sequence[NodeTask] = pickle.loads(zlib.decompress(pickled))
-            run_task(tasks, self._context, unit)
+            try:
+                tasks = self._files.on_this_machine(tasks)
+            except (NodegraphError, OSError) as error:
+                unit.finish(0, Outcome(error=error, message=str(error)))
+            else:
+                run_task(tasks, self._context, unit)
             if self._context.cache.store is not None:
                 self._context.cache.store.flush()  # the process of the run may read a shared store
         finally:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from nodegraph.errors import NodegraphError
 from nodegraph.plugins.backend import Numerics
 from nodegraph.run.events import NodeEvent, NodeProgress
 from nodegraph.run.tasks.task import Outcome
+from nodegraph.run.workers.ray.reach import Seen
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerFacts:
     """What an actor says of itself when it has started.
 
-    `versions` are those of libraries by name, `plugins` the identity of each plugin's code. `probe` is what it has read from the
-    file that the driver wrote into the cache directory. `error` is why it cannot work; the rest is empty then.
+    `versions` are those of libraries by name, `plugins` the identity of each plugin's code. `seen` is what it found of the mark of
+    the process of the run. `error` is why it cannot work; the rest is empty then.
     """
 
     host: str
@@ -26,7 +27,7 @@ class WorkerFacts:
     versions: Mapping[str, str]
     plugins: Mapping[str, str]
     numerics: Numerics | None = None
-    probe: str | None = None
+    seen: Seen = field(default_factory=Seen)
     error: str | None = None
 
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import pickle
 import re
-import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from nodegraph.errors import DeviceError, PluginError
-from nodegraph.files import create_private
 from nodegraph.plugins.backend import Numerics
 from nodegraph.plugins.manager import Plugins
 from nodegraph.run.events import Event, Notice
 from nodegraph.run.workers.ray.actor import codes_of, versions
 from nodegraph.run.workers.ray.cluster import Cluster
 from nodegraph.run.workers.ray.messages import WorkerFacts
+from nodegraph.run.workers.ray.reach import Mark
 from nodegraph.run.workers.ray.units import Actor
 
-_PATIENCE: Final = 10.0  # seconds of waiting for workers until a note says so
+PATIENCE: Final = 10.0
+"""Seconds of waiting for workers until a note says so."""
+
+_TICK: Final = 0.5  # seconds between two looks at whether waiting is over
 _LONGEST: Final = 500  # characters of a reason
 
 
@@ -30,50 +30,34 @@ def wait_for_first(
     actors: Sequence[Actor],
     check: Callable[[WorkerFacts], None],
     *,
-    folder: Path,
-    shares_folder: bool,
+    mark: Mark,
     notify: Callable[[Event], None],
+    is_over: Callable[[], bool],
 ) -> Numerics | None:
-    """Wait until an actor can work, and take those that can by then. Returns what they compute with.
+    """Wait until an actor can work, and take those that can by then. Returns what they compute with; None if `is_over`.
 
-    With `shares_folder`, all have to see `folder`, the cache directory; otherwise there is a shared store. Raises DeviceError or
-    PluginError if one cannot work, also as `check` does.
+    Raises DeviceError or PluginError if one cannot work, also as `check` does.
     """
     ray, numerics = cluster.ray, None
-    with _probe(folder) as (path, text):
-        waiting = {actor.handle.facts.options(concurrency_group="aside").remote(str(path)): actor for actor in actors}
-        began, notified = time.monotonic(), False
-        while not any(actor.is_ready for actor in actors):
-            first, _ = ray.wait([*waiting], num_returns=1, timeout=_PATIENCE)
-            if not first and not notified and time.monotonic() - began >= _PATIENCE:
-                notified = True
-                notify(Notice(None, f"waiting for {len(actors)} workers from {cluster.where}", is_waiting=True))
-            for ref in ray.wait([*waiting], num_returns=len(waiting), timeout=0)[0] if first else ():
-                facts = _facts(ray, ref, cluster)
-                welcome(waiting.pop(ref), facts, check)
-                if shares_folder and facts.probe != text:
-                    raise DeviceError(
-                        f"[E305] a worker on {facts.host} does not see the cache folder {folder} of this process. "
-                        f"Name a folder that all machines share with --cache-dir, or a store that they share with --cache-remote"
-                    )
-                numerics = facts.numerics
+    waiting = {actor.handle.facts.options(concurrency_group="aside").remote(mark): actor for actor in actors}
+    began, notified = time.monotonic(), False
+    while not any(actor.is_ready for actor in actors) and not is_over():
+        first, _ = ray.wait([*waiting], num_returns=1, timeout=_TICK)
+        if not first and not notified and time.monotonic() - began >= PATIENCE:
+            notified = True
+            notify(Notice(None, waiting_for(len(actors), cluster), is_waiting=True))
+        for ref in ray.wait([*waiting], num_returns=len(waiting), timeout=0)[0] if first else ():
+            facts = _facts(ray, ref, cluster)
+            welcome(waiting.pop(ref), facts, check)
+            numerics = facts.numerics
     return numerics
 
 
-@contextlib.contextmanager
-def _probe(folder: Path) -> Iterator[tuple[Path, str]]:
-    """A file in the folder for as long as the block runs, and what it holds. Raises DeviceError if it cannot be written."""
-    path, text = folder / f"probe-{secrets.token_hex(8)}", secrets.token_hex(16)
-    try:
-        create_private(folder)
-        path.write_text(text)
-    except OSError as error:
-        raise DeviceError(f"[E305] workers need the cache folder {folder}, which cannot be written: {error.strerror}") from error
-    try:
-        yield path, text
-    finally:
-        with contextlib.suppress(OSError):
-            path.unlink()
+def waiting_for(count: int, cluster: Cluster) -> str:
+    """A note that so many workers have not started yet."""
+    workers = "a worker" if count == 1 else f"{count} workers"
+    needs = f"with {cluster.share} each " if cluster.gpus and count > 1 else f"with {cluster.share} " if cluster.gpus else ""
+    return f"waiting for {workers} {needs}from {cluster.where}; others may be using it"
 
 
 def _facts(ray: Any, ref: Any, cluster: Cluster) -> WorkerFacts:
@@ -91,7 +75,8 @@ def welcome(actor: Actor, facts: WorkerFacts, check: Callable[[WorkerFacts], Non
     if facts.error is not None:
         raise PluginError(f"[E302] a worker on {facts.host} cannot work: {facts.error}")
     check(facts)
-    actor.is_ready, actor.host, actor.process = True, facts.host, facts.process
+    actor.is_ready = actor.has_run = True
+    actor.host, actor.process = facts.host, facts.process
 
 
 def check_facts(facts: WorkerFacts, *, plugins: Plugins, numerics: Numerics | None) -> None:

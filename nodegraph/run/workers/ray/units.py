@@ -112,6 +112,7 @@ class Actor:
     handle: Any
     number: int
     is_ready: bool = False
+    has_run: bool = False
     is_dead: bool = False
     host: str = ""
     process: int = 0

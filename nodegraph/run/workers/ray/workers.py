@@ -12,21 +12,24 @@ from contextlib import AbstractContextManager
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
-from nodegraph.errors import DeviceError, NodegraphError
+from nodegraph.cache.store.remote.objects import Objects
+from nodegraph.cache.store.remote.sent_files import SentFiles
+from nodegraph.errors import Cancelled, DeviceError, NodegraphError
 from nodegraph.plugins.backend import Numerics
 from nodegraph.run.events import Event, Notice
-from nodegraph.run.tasks.task import RunContext
-from nodegraph.run.workers.protocol import Job, Threads
-from nodegraph.run.workers.ray.cluster import Cluster, RayOptions
+from nodegraph.run.tasks.task import CancelFlag, Demand, RunContext, stopped
+from nodegraph.run.workers.protocol import Job, Threads, do_nothing
+from nodegraph.run.workers.ray.cluster import Cluster, RayOptions, require_ray
+from nodegraph.run.workers.ray.crew import Crew
 from nodegraph.run.workers.ray.local import LocalTask, LocalTasks
-from nodegraph.run.workers.ray.messages import UnitResult, WorkerFacts
-from nodegraph.run.workers.ray.start import check_facts, reason_of, wait_for_first, welcome
+from nodegraph.run.workers.ray.messages import UnitResult
+from nodegraph.run.workers.ray.shipping import Shipping
+from nodegraph.run.workers.ray.start import reason_of
 from nodegraph.run.workers.ray.units import MAX_LOSSES, Actor, Unit, next_pair
 from nodegraph.run.workers.setup import WorkerSetup
 
 _TICK: Final = 0.1  # seconds between two looks at what was cancelled
 _FOLLOWED_AFTER: Final = 0.2  # seconds after which the events of a running unit are asked for
-_AGAIN_AFTER: Final = 0.5  # seconds until an actor that is not there is asked again
 _POLL: Final = 5.0  # seconds that an actor waits for an event
 
 
@@ -35,14 +38,16 @@ class RayWorkers:
 
         Engine(workers=RayWorkers(workers=4, gpus_per_worker=1))
 
-    All processes use one cache directory: on one machine, or on a file system that all machines share. Ray starts when the first
-    unit is handed out, and ends with the engine. Results are the same as without it, to the last bit, as long as the kind of
-    processor and the number of threads are the same: each worker computes with as many threads as this process would.
+    All processes use one cache directory, on one machine or on a file system that all machines share, or one shared store. Ray
+    starts before the first node of the first run that may need a worker, and ends with the engine. Results are the same as without
+    it, to the last bit, as long as the kind of processor and the number of threads are the same: each worker computes with as many
+    threads as this process would.
 
-    With `previews`, the values of previews are sent to this process. `warn` receives what the user should know.
+    With `ship_models`, files that nodes read and that a machine of the cluster lacks, such as models, are sent to it. With
+    `previews`, the values of previews are sent to this process.
 
-    Raises SettingsError if Ray is not installed. The first run raises DeviceError if the cluster cannot give what is asked for, and
-    PluginError if workers have other versions or plugins.
+    Raises SettingsError if Ray is not installed. The run that starts it raises DeviceError if the cluster cannot give what is asked
+    for, or a worker does not reach the cache, and PluginError if workers have other versions or plugins. No node has run then.
     """
 
     shares_memory = False
@@ -54,21 +59,29 @@ class RayWorkers:
         workers: int | None = None,
         gpus_per_worker: float | None = None,
         labels: dict[str, str] | None = None,
+        ship_models: bool = False,
         dashboard: bool = False,
         previews: bool = False,
     ) -> None:
         self.options = RayOptions(
-            address=address, workers=workers, gpus_per_worker=gpus_per_worker, labels=labels or {}, dashboard=dashboard
+            address=address,
+            workers=workers,
+            gpus_per_worker=gpus_per_worker,
+            labels=labels or {},
+            ship_models=ship_models,
+            dashboard=dashboard,
         )
+        require_ray()
         self.previews = previews
         self._lock = threading.RLock()  # of what this process knows of the units
-        self._starting = threading.Lock()
+        self._has_started = threading.Event()  # or has failed to
         self._here = LocalTasks()
         self._is_closed = False
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()  # what the thread is to do; None ends it
         self._waiting: deque[Unit] = deque()
         self._actors: list[Actor] = []
-        self._cluster: Cluster | None = None
+        self._crew: Crew | None = None
+        self._shipping: Shipping | None = None
         self._thread: threading.Thread | None = None
         self._setup: WorkerSetup | None = None
         self._context: RunContext  # this and `_local` come with the setup
@@ -99,21 +112,21 @@ class RayWorkers:
         """
         if self.options.address is None:
             return own()
-        self._start()
+        self._start_and_wait()
         assert self._numerics is not None  # workers that have started have told
         return self._numerics
 
     @property
     def parallel(self) -> int:
         """How many units can be handed out at once."""
-        count = self._cluster.count if self._cluster is not None else self.options.workers or 1
+        count = self._crew.cluster.count if self._crew is not None else self.options.workers or 1
         return 2 * count
 
     def in_use(self) -> AbstractContextManager[None]:
         return self._local.in_use()
 
     def submit(self, task: Sequence[Job], *, in_caller: bool = False) -> Callable[[], bool]:
-        if all(not job.task.numeric or (job.task.model is None and self._computes_alike()) for job in task):
+        if not any(self._goes_out(numeric=job.task.numeric, has_model=job.task.model is not None) for job in task):
             job = LocalTask(task, self._context, self._here.ended)
             return self._here.submit(lambda: self._local.submit([job]))
         unit = Unit(jobs=task)
@@ -139,15 +152,41 @@ class RayWorkers:
         if thread is not None:
             self._inbox.put(None)
             thread.join()
-        cluster, actors = self._cluster, self._actors
-        self._cluster, self._actors = None, []
-        if cluster is not None:
-            for actor in actors:
-                with contextlib.suppress(Exception):
-                    cluster.ray.kill(actor.handle)
-            cluster.close()
+        crew, self._crew, self._actors = self._crew, None, []
+        if crew is not None:
+            crew.close()
 
     # --- starting
+
+    def prepare(self, demands: Sequence[Demand], cancel: CancelFlag) -> None:
+        """Start the workers before the first node, if one of these may go to a worker, and wait for the first of them."""
+        sent_out = [demand for demand in demands if self._goes_out(numeric=demand.numeric, has_model=demand.model)]
+        if not sent_out:
+            return
+
+        def check() -> None:
+            if cancel.is_set:
+                raise stopped()
+
+        self._start_and_wait(check)
+        files = {path: digest for demand in sent_out for path, digest in demand.files.items()}
+        if files and self._shipping is not None and not self._computes_alike():  # those of this machine are here
+            self._shipping.require(files, check)
+
+    def _goes_out(self, *, numeric: bool, has_model: bool) -> bool:
+        """Whether a node runs in a worker, and not in this process."""
+        return numeric and (has_model or not self._computes_alike())
+
+    def _start_and_wait(self, check: Callable[[], None] = do_nothing) -> None:
+        """Start the actors, in the thread that speaks with Ray, and wait until the first can work. Raises as `_start` does."""
+        with self._lock:
+            self._run_thread()
+        while not self._has_started.wait(_TICK):
+            check()
+            if self._is_closed:
+                raise Cancelled("the engine was closed")
+        if self._failure is not None:
+            raise self._failure
 
     def _computes_alike(self) -> bool:
         """Whether this process computes what workers compute, in the same class of results."""
@@ -165,60 +204,35 @@ class RayWorkers:
             self._start()
         except NodegraphError as error:
             self._give_up(error)
+        except Exception as error:
+            self._give_up(DeviceError(f"[E305] Ray cannot be used: {reason_of(error)}"))
+        finally:
+            self._has_started.set()
 
     def _start(self) -> None:
-        """Start the actors, once, and wait for the first that can work. Raises SettingsError, DeviceError or PluginError."""
-        with self._starting:
-            if self._failure is not None:
-                raise self._failure
-            if self._cluster is not None:
-                return
-            assert self._setup is not None  # an engine has these workers
-            with self._here.none():
-                cluster = Cluster(self.options)
-            setup = pickle.dumps(self._setup)
-            actors = [Actor(handle=cluster.start(setup), number=number) for number in range(1, cluster.count + 1)]
-            try:
-                self._numerics = wait_for_first(
-                    cluster,
-                    actors,
-                    self._check,
-                    folder=self._setup.cache_dir,
-                    shares_folder=self._setup.remote is None,
-                    notify=self._notify,
-                )
-            except BaseException:
-                cluster.close()
-                raise
-            self._cluster, self._actors = cluster, actors
-            for actor in actors:
-                if not actor.is_ready:
-                    self._await_actor(actor)
-
-    def _check(self, facts: WorkerFacts) -> None:
-        """Raise DeviceError or PluginError if a worker is not like this process."""
-        expected = self._numerics if self.options.address is not None else self._context.numerics()
-        check_facts(facts, plugins=self._context.plugins, numerics=expected)
-
-    def _await_actor(self, actor: Actor) -> None:
-        """Ask an actor that starts for its facts; it is used as soon as it answers."""
-        future = actor.handle.facts.options(concurrency_group="aside").remote("").future()
-        future.add_done_callback(lambda done: self._inbox.put(lambda: self._started(actor, done)))
-
-    def _started(self, actor: Actor, future: Any) -> None:
+        """Start the actors, and wait for the first that can work. Raises SettingsError, DeviceError or PluginError."""
+        assert self._setup is not None  # an engine has these workers
+        with self._here.none():
+            cluster = Cluster(self.options)
+        crew = Crew(
+            cluster=cluster,
+            setup=self._setup,
+            context=self._context,
+            chooses_numerics=not self._computes_alike(),
+            later=self._inbox.put,
+            notify=self._notify,
+            changed=self._assign,
+            gave_up=self._give_up,
+        )
         try:
-            welcome(actor, pickle.loads(future.result()), self._check)
-        except Exception as error:
-            if self._cluster is not None and isinstance(error, self._cluster.ray.exceptions.ActorUnavailableError):
-                threading.Timer(_AGAIN_AFTER, self._inbox.put, [lambda: self._await_actor(actor)]).start()  # Ray starts it again
-                return
-            actor.is_dead = True
-            if not isinstance(error, NodegraphError):
-                error = DeviceError(f"[E305] a worker cannot start again: {reason_of(error)}")
-            self._notify(Notice(None, f"a worker is left out: {error}"))
-            if all(actor.is_dead for actor in self._actors):
-                self._give_up(error)
-        self._assign()
+            crew.start(lambda: self._is_closed)
+        except BaseException:
+            crew.close()
+            raise
+        self._crew, self._actors, self._numerics = crew, crew.actors, crew.numerics
+        objects = None if self._setup.remote is None or self._setup.remote.read_only else Objects(self._setup.remote.url)
+        sent = SentFiles(self._setup.cache_dir, objects)
+        self._shipping = Shipping(crew, sent, is_allowed=self.options.ship_models, notify=self._notify)
 
     def _give_up(self, error: NodegraphError) -> None:
         with self._lock:
@@ -277,8 +291,8 @@ class RayWorkers:
 
     def _lost(self, unit: Unit, actor: Actor, error: Exception, was_running: bool) -> None:
         """The actor has ended, or the unit failed in a way that is not the node's."""
-        assert self._cluster is not None  # units are handed out only then
-        exceptions = self._cluster.ray.exceptions
+        assert self._crew is not None  # units are handed out only then
+        exceptions = self._crew.cluster.ray.exceptions
         if not isinstance(error, exceptions.RayActorError | exceptions.WorkerCrashedError | exceptions.OutOfMemoryError):
             with self._lock:
                 actor.units.remove(unit)
@@ -304,7 +318,7 @@ class RayWorkers:
                     add(other)
         if is_new:
             self._notify(Notice(None, f"a worker on {actor.host} has ended and starts again; what it was doing runs elsewhere"))
-            self._await_actor(actor)
+            self._crew.wait_for(actor)
 
     def _look(self) -> None:
         """Ask actors for the events of their units, and tell them what was cancelled."""
