@@ -10,9 +10,8 @@ import platform
 import socket
 import threading
 import time
-import zlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +21,8 @@ from nodegraph.cache.store.remote.sent_files import SentFiles
 from nodegraph.errors import NodegraphError
 from nodegraph.plugins.manager import Plugins
 from nodegraph.run.events import NodeEvent, NodeProgress
-from nodegraph.run.tasks.task import NodeTask, Outcome, RunContext
-from nodegraph.run.workers.ray.messages import Report, UnitResult, WorkerFacts, packed, packed_event
+from nodegraph.run.tasks.task import Outcome, RunContext
+from nodegraph.run.workers.ray.messages import Report, UnitResult, WorkerFacts, opened_order, packed, packed_event
 from nodegraph.run.workers.ray.reach import Mark, Seen
 from nodegraph.run.workers.ray.unit_files import UnitFiles
 from nodegraph.run.workers.setup import WorkerSetup
@@ -73,16 +72,16 @@ class Worker:
         """Which files with these digests this machine lacks, and what is there instead."""
         return self._files.lacking(wanted)
 
-    def run(self, number: int, pickled: bytes, previews: bool) -> bytes:
-        """Run the tasks of a unit. Returns its `UnitResult`."""
+    def run(self, data: bytes) -> bytes:
+        """Run the tasks of a unit, an `order`. Returns its `UnitResult`."""
         assert self._context is not None  # units go only to actors whose facts are right
+        number, tasks, previews = opened_order(data)
         unit = _Unit(previews)
         with self._lock:
             self._units[number] = unit
             if number in self._cancelled:
                 unit.is_stopped = True
         try:
-            tasks: Sequence[NodeTask] = pickle.loads(zlib.decompress(pickled))
             try:
                 tasks = self._files.on_this_machine(tasks)
             except (NodegraphError, OSError) as error:

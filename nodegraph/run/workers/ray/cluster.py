@@ -109,6 +109,7 @@ class Cluster:
             "num_cpus": self.cpus,
             "num_gpus": self.gpus,
             "max_restarts": -1,
+            "enable_task_events": False,  # Ray would report each call to the head of the cluster
             "max_task_retries": 0,  # a unit that has lost its actor goes to another one; Ray would keep it for the same
         }
         if self._options.labels:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from nodegraph.errors import NodegraphError
 from nodegraph.plugins.backend import Numerics
 from nodegraph.run.events import NodeEvent, NodeProgress
-from nodegraph.run.tasks.task import Outcome
+from nodegraph.run.tasks.task import NodeTask, Outcome
 from nodegraph.run.workers.ray.reach import Seen
+
+_LONG_BYTES: Final = 1 << 14
+_LEVEL: Final = 1  # of compression, the fastest
+_HEADER: Final = struct.Struct("<Q?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +51,29 @@ class UnitResult(NamedTuple):
 
     outcomes: tuple[Outcome | BaseException, ...]
     reports: tuple[Report, ...]
+
+
+def packed_tasks(tasks: Sequence[NodeTask]) -> bytes:
+    """The tasks of a unit as bytes; long ones, such as those that describe a model, are compressed."""
+    pickled = pickle.dumps(tasks, pickle.HIGHEST_PROTOCOL)
+    return pickled if len(pickled) < _LONG_BYTES else zlib.compress(pickled, _LEVEL)
+
+
+def unpacked_tasks(data: bytes) -> Sequence[NodeTask]:
+    """The tasks that `packed_tasks` made these bytes of."""
+    tasks: Sequence[NodeTask] = pickle.loads(data if data[:1] == pickle.PROTO else zlib.decompress(data))
+    return tasks
+
+
+def order(number: int, tasks: bytes, *, previews: bool) -> bytes:
+    """What an actor receives to run unit `number`: one value, as each argument of a call takes time."""
+    return _HEADER.pack(number, previews) + tasks
+
+
+def opened_order(data: bytes) -> tuple[int, Sequence[NodeTask], bool]:
+    """The number of the unit, its tasks, and whether previews are wanted."""
+    number, previews = _HEADER.unpack_from(data)
+    return number, unpacked_tasks(data[_HEADER.size :]), previews
 
 
 def packed(outcome: Outcome | BaseException) -> Outcome | BaseException:

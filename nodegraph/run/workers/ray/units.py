@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import pickle
-import zlib
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final
 
 from nodegraph.errors import NodegraphError
 from nodegraph.run.events import NodeProgress, NodeStarted
 from nodegraph.run.tasks.task import Outcome
 from nodegraph.run.workers.protocol import Job
-from nodegraph.run.workers.ray.messages import Report, UnitResult
+from nodegraph.run.workers.ray.messages import Report, UnitResult, packed_tasks
 
 MAX_IN_FLIGHT: Final = 2
 """How many units an actor has at most: one that runs, and one that it goes on with at once."""
@@ -22,7 +21,6 @@ MAX_IN_FLIGHT: Final = 2
 MAX_LOSSES: Final = 3
 """With how many actors a node may end before it counts as what ends them."""
 
-_LEVEL: Final = 1  # of compression, the fastest
 _MAX_MODELS: Final = 8  # that are remembered for an actor
 
 _numbers = itertools.count(1)
@@ -49,7 +47,7 @@ class Unit:
     def __post_init__(self) -> None:
         tasks = [job.task for job in self.jobs]
         self.model = next((task.model for task in tasks if task.model is not None), None)
-        self.pickled = zlib.compress(pickle.dumps(tasks), _LEVEL)  # descriptions of models are long
+        self.pickled = packed_tasks(tasks)
 
     def receive(self, reports: Sequence[Report]) -> None:
         """Pass events on, each once."""
@@ -107,7 +105,10 @@ class Unit:
 
 @dataclass(kw_only=True, eq=False)
 class Actor:
-    """An actor: `handle` is Ray's. `units` are those that it has, oldest first, `models` the last that it computed with."""
+    """An actor: `handle` is Ray's. `units` are those that it has, oldest first, `models` the last that it computed with.
+
+    `run`, `follow` and `cancel` are its methods; making them anew for each call takes as long as half of the call.
+    """
 
     handle: Any
     number: int
@@ -118,6 +119,18 @@ class Actor:
     process: int = 0
     units: deque[Unit] = field(default_factory=deque)
     models: OrderedDict[str, None] = field(default_factory=OrderedDict)
+
+    @cached_property
+    def run(self) -> Any:
+        return self.handle.run
+
+    @cached_property
+    def follow(self) -> Any:
+        return self.handle.follow.options(concurrency_group="aside")
+
+    @cached_property
+    def cancel(self) -> Any:
+        return self.handle.cancel.options(concurrency_group="aside")
 
     def give(self, unit: Unit) -> None:
         """Note that it gets a unit."""
@@ -142,7 +155,10 @@ def next_pair(waiting: deque[Unit], actors: Sequence[Actor]) -> tuple[Unit, Acto
         return None
     fewest = min(len(actor.units) for actor in free)
     emptiest = [actor for actor in free if len(actor.units) == fewest]
+    wanted = {unit.model for unit in waiting} - {None}
     for actor in emptiest:
+        if wanted.isdisjoint(actor.models):
+            continue
         for unit in waiting:
             if unit.model is not None and unit.model in actor.models and unit.lost is not actor:
                 return unit, actor

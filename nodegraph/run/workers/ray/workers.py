@@ -22,7 +22,7 @@ from nodegraph.run.workers.protocol import Job, Threads, do_nothing
 from nodegraph.run.workers.ray.cluster import Cluster, RayOptions, require_ray
 from nodegraph.run.workers.ray.crew import Crew
 from nodegraph.run.workers.ray.local import LocalTask, LocalTasks
-from nodegraph.run.workers.ray.messages import UnitResult
+from nodegraph.run.workers.ray.messages import UnitResult, order
 from nodegraph.run.workers.ray.shipping import Shipping
 from nodegraph.run.workers.ray.start import reason_of
 from nodegraph.run.workers.ray.units import MAX_LOSSES, Actor, Unit, next_pair
@@ -268,7 +268,7 @@ class RayWorkers:
                 self._waiting.remove(unit)
                 actor.give(unit)
             unit.began = time.monotonic()
-            future = actor.handle.run.remote(unit.number, unit.pickled, self.previews).future()
+            future = actor.run.remote(order(unit.number, unit.pickled, previews=self.previews)).future()
             future.add_done_callback(lambda done, unit=unit, actor=actor: self._inbox.put(lambda: self._ended(unit, actor, done)))
         self._give_up(self._failure)
 
@@ -327,14 +327,13 @@ class RayWorkers:
             for place, unit in enumerate([*actor.units]):
                 if not unit.is_cancelled and all(job.is_cancelled() for job in unit.jobs[unit.done :]):
                     unit.is_cancelled = True
-                    actor.handle.cancel.options(concurrency_group="aside").remote(unit.number)
+                    actor.cancel.remote(unit.number)
                 if place == 0 and not unit.is_followed and now - unit.began >= _FOLLOWED_AFTER:
                     self._follow(unit, actor)
 
     def _follow(self, unit: Unit, actor: Actor) -> None:
         unit.is_followed = True
-        method = actor.handle.follow.options(concurrency_group="aside")
-        future = method.remote(unit.number, unit.seen, _POLL).future()
+        future = actor.follow.remote(unit.number, unit.seen, _POLL).future()
 
         def received(done: Any) -> None:
             if unit.actor is not actor:
