@@ -25,6 +25,7 @@ _RETRIES: Final = 2
 _PART_BYTES: Final = 8 << 20
 _PARTS_AT_ONCE: Final = 2
 _LONGEST_REASON: Final = 300
+_VERSION: Final = " version "  # between the two parts of a tag
 
 
 class ObjectsError(NodegraphError):
@@ -124,7 +125,7 @@ class Objects:
         """
         obstore = _library()
         try:
-            _call(lambda: obstore.put(self._store, name, data, mode={"e_tag": tag}))
+            _call(lambda: obstore.put(self._store, name, data, mode=_version_of(tag)))
         except (obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError):
             return False
         except (obstore.exceptions.NotFoundError, FileNotFoundError):
@@ -251,7 +252,14 @@ def _chunks(result: Any) -> Iterator[memoryview]:
 
 def _info(meta: Any) -> ObjectInfo:
     modified = meta["last_modified"].timestamp()
-    return ObjectInfo(meta["path"], meta["size"], modified, meta["e_tag"] or f"{modified} {meta['size']}")
+    tag, version = meta["e_tag"] or f"{modified} {meta['size']}", meta.get("version")
+    return ObjectInfo(meta["path"], meta["size"], modified, tag if version is None else f"{tag}{_VERSION}{version}")
+
+
+def _version_of(tag: str) -> dict[str, str]:
+    """The version of an object to replace. Google's store wants a number for it, and not the tag."""
+    e_tag, separator, version = tag.partition(_VERSION)
+    return {"e_tag": e_tag, "version": version} if separator else {"e_tag": e_tag}
 
 
 def _reason(error: BaseException) -> str:
