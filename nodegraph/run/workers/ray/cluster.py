@@ -113,7 +113,8 @@ class Cluster:
             "max_task_retries": 0,  # a unit that has lost its actor goes to another one; Ray would keep it for the same
         }
         if self._options.labels:
-            options["label_selector"] = dict(self._options.labels)
+            # Ray takes "in(A, B)", and then waits forever for a machine with the label " B"
+            options["label_selector"] = {name: "".join(value.split()) for name, value in self._options.labels.items()}
         return actor.options(**options).remote(setup, {name: os.environ.get(name) for name in _COPIED})
 
     def close(self) -> None:
