@@ -23,7 +23,7 @@ def simplest_pair(waiting: deque[Unit], actors: list[Actor]) -> Unit | None:
     return next((unit for unit, actor in pairs if unit.model in actor.models and unit.lost is not actor), None)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(MODELS, max_size=6), st.lists(st.tuples(st.sets(MODELS), st.integers(0, 2), st.booleans()), max_size=4), st.data())
 def test_a_unit_goes_to_an_actor_that_has_its_model(wanted, found, data):
     actors = [

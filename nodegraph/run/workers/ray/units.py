@@ -85,11 +85,13 @@ class Unit:
 
     @property
     def suspect(self) -> int:
-        """The place of the node that was running; if that is not known, of the next one that computes with a model."""
-        if self.seen:
-            return max(self.running, self.done)
-        rest = range(self.done, len(self.jobs))
-        return next((place for place in rest if self.jobs[place].task.model is not None), self.done)
+        """The place of the node that was running, as far as that is known: the last events may have been lost.
+
+        It is the next one that computes with a model. Those that open it have hardly anything to do.
+        """
+        begun = max(self.running, self.done) if self.seen else self.done
+        rest = range(begun, len(self.jobs))
+        return next((place for place in rest if self.jobs[place].task.model is not None), begun)
 
     def refuse(self, error: NodegraphError) -> None:
         """End the runs that wait for it: there are no workers."""
