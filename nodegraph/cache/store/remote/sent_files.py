@@ -59,7 +59,7 @@ class SentFiles:
         return self._arrived(digest).exists()
 
     def receive(self, digest: str) -> Path | None:
-        """The file in this cache directory, fetched from the store if it has not arrived yet; None if nobody has sent it.
+        """The file in this cache directory, fetched from the store if it has not arrived yet; None if it was not sent.
 
         Raises CacheError if what arrives is not what was sent, OSError, and ObjectsError.
         """

@@ -25,7 +25,7 @@ class Mark(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a worker found in the place of a mark; `error` is why it could not read the shared store."""
+    """What a worker found of a mark; `error` is why it could not read the shared store."""
 
     file: str | None = None
     object: str | None = None
