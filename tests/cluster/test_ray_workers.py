@@ -216,13 +216,14 @@ def test_the_embedded_model_paints_the_same_with_short_messages(engine, with_thr
     monkeypatch.setattr(ray_workers, "pickle", SimpleNamespace(loads=lambda data: sizes.append(len(data)) or load(data)))
     for name, on in (("ray", engine), ("threads", with_threads)):
         over, few = {"seed": "1..16"}, {"sampled.steps": 2}
-        result = sweep(ROOT / "workflows" / "txt2img.yaml", over=over, params=few, engine=on, out=tmp_path / name)
+        file = ROOT / "workflows" / "txt2img.yaml"
+        result = sweep(file, over=over, params=few, engine=on, out=tmp_path / name, metadata=False)
         assert [point.status for point in result] == ["done"] * 16
     files = [{file.name: file.read_bytes() for file in (tmp_path / name).glob("0*")} for name in ("ray", "threads")]
     assert len(files[0]) == 16
     assert files[0] == files[1]
     assert len(sizes) >= 32
-    assert max(sizes) < 50_000
+    assert max(sizes) < 100_000  # the previews are in them
 
 
 def touching(mark: Path, x: int = 1) -> Workflow:
