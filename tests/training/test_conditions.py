@@ -196,7 +196,7 @@ def test_networks_of_other_conditions_are_not_written_for_diffusers(labelled, va
 
 
 def test_pictures_without_an_autoencoder():
-    unet = train_denoiser(picture_world(**SMALL), condition="none", steps=1, **TINY)
+    unet = train_denoiser(picture_world(**SMALL), condition="none", steps=1, **{**TINY, "channels": 24})
     latent = empty_pixels(16, 16, 2)
     nothing = no_condition(unet)
     painted = sampler(unet_denoise(unet, nothing, nothing, cfg=1.0), latent, noise(latent, 0), steps=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Annotated, Literal
 
 from nodegraph import Help, Range, Run, Seed, node
@@ -49,7 +50,7 @@ def train_classifier(
         num_res_blocks=1,
         transformer_depth=(0,) * len(levels),
         middle_depth=0,
-        norm_groups=min(16, channels),
+        norm_groups=math.gcd(16, channels),
     )
     schedule, classifier = NoiseSchedule(), built(lambda: NoisyClassifier(config, len(names)), seed, run)
     how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, options=options)

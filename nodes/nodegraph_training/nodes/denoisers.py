@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 from nodegraph import Help, Run, Seed, node
@@ -71,7 +72,7 @@ def train_denoiser(
             num_res_blocks=1,
             transformer_depth=tuple(depth),
             num_heads=4,
-            norm_groups=min(16, channels),
+            norm_groups=math.gcd(16, channels),
             **{"in_channels": latent.channels, **received},
         )
         noise_schedule = NoiseSchedule(prediction="v")
