@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from nodegraph import Help, Run, Seed, node
 from nodegraph_nodes.trained.models import TrainedUNet
@@ -52,7 +52,7 @@ def train_denoiser(
     from nodegraph_diffusion.noise_schedule import NoiseSchedule
     from nodegraph_diffusion.training.tasks.denoiser import DenoiserTask
     from nodegraph_training.training.conditions import config_of
-    from nodegraph_training.training.denoising import network_settings, objective_of, prepare, prepare_without_text
+    from nodegraph_training.training.denoising import Prepared, network_settings, objective_of, prepare, prepare_without_text
     from nodegraph_training.training.loop import HowToTrain, copied, train
     from nodegraph_training.training.networks import built, own_unet
     from nodegraph_training.training.sizes import PIXELS
@@ -62,7 +62,7 @@ def train_denoiser(
         raise ValueError("condition: expected a text_encoder and a vae for captions, found one of them missing; give both")
     if unet is None:
         if text_encoder is not None and condition == "text":
-            received = {"context_dim": sum(part.config.width for part in text_encoder.parts)}
+            received: dict[str, Any] = {"context_dim": sum(part.config.width for part in text_encoder.parts)}
         else:
             received = config_of(condition, pictures, latent, channels)
         config = UNetConfig(
@@ -83,7 +83,7 @@ def train_denoiser(
     how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, options=options)
     with run.work_folder() as folder:
         if text_encoder is not None and vae is not None and condition == "text":
-            prepared = prepare(pictures, vae, text_encoder, network, run=run, folder=folder)
+            prepared: Prepared[Any] = prepare(pictures, vae, text_encoder, network, run=run, folder=folder)
         else:
             prepared = prepare_without_text(pictures, vae, network, condition, run=run, folder=folder)
         task = DenoiserTask(

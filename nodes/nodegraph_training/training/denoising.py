@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from torch import Tensor
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from nodegraph_nodes.types import VAE, TextEncoder
     from nodegraph_training.types import ConditionKind, Pictures
 
+E = TypeVar("E", CaptionedLatents, ConditionedPictures)
+
 Weighting = Literal["simple", "min_snr"]
 
 SHOWN = 4  # pictures in a preview
@@ -33,13 +35,13 @@ PREVIEW_STEPS = 15
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class Prepared(Generic[E]):
     """Examples of conditioned latents and what a denoiser's task needs besides.
 
     `sampled` describes the previews: pictures of the first captions; None for a UNet that receives more than a prompt.
     """
 
-    examples: CaptionedLatents | ConditionedPictures
+    examples: E
     condition: Condition
     sampled: DenoiserSamples | None
 
@@ -56,7 +58,9 @@ def objective_of(schedule: NoiseSchedule, weighting: Weighting) -> Objective:
     )
 
 
-def prepare(pictures: Pictures, vae: VAE, text_encoder: TextEncoder, unet: UNet, *, run: Run, folder: Path) -> Prepared:
+def prepare(
+    pictures: Pictures, vae: VAE, text_encoder: TextEncoder, unet: UNet, *, run: Run, folder: Path
+) -> Prepared[CaptionedLatents]:
     """Encode pictures and captions as this UNet receives them."""
     network, readers = own_vae(vae, run), own_readers(text_encoder, run)
     added_dim = unet.config.added_dim
@@ -79,7 +83,7 @@ def prepare(pictures: Pictures, vae: VAE, text_encoder: TextEncoder, unet: UNet,
 
 def prepare_without_text(
     pictures: Pictures, vae: VAE | None, unet: UNet, kind: ConditionKind, *, run: Run, folder: Path
-) -> Prepared:
+) -> Prepared[ConditionedPictures]:
     """Encode pictures, if there is an autoencoder, and make the condition of each as this UNet receives it."""
     coder = None if vae is None else own_vae(vae, run)
     if coder is not None:

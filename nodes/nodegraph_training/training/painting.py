@@ -111,8 +111,8 @@ class _Conditions:
         if self._beside is None:
             return self._unet, positive
         values = self._beside(indices, self._cells, None)
-        kind = "map" if self._kind == "map" else "picture"
-        return dataclasses.replace(self._unet, concat=Concat(values, kind)), positive
+        concat = Concat(values, "map" if self._kind == "map" else "picture")
+        return dataclasses.replace(self._unet, concat=concat), positive
 
     def _read(self, text: str) -> Conditioning:
         from nodegraph_diffusion.text.encode import read_prompt
