@@ -21,7 +21,7 @@ from nodegraph.files import file_states
 from nodegraph.run.tasks.maker import TaskMaker
 from nodegraph.run.tasks.task import NodeTask
 from nodegraph.run.workers.ray.unit_files import UnitFiles
-from tests.engine.test_workers import with_model
+from tests.support.copying_workers import with_model
 
 TINY = Path(__file__).parents[2] / "nodes/nodegraph_diffusion/tiny"
 

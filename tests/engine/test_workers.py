@@ -18,7 +18,7 @@ from nodegraph.run.events import NodeStarted
 from nodegraph.run.node.run_node import run_node
 from nodegraph.run.tasks.maker import TaskMaker
 from nodegraph.run.tasks.task import NodeTask, RegisteredInput, StoredInput
-from tests.support.copying_workers import CopyingWorkers, use_copying_workers, with_both_workers
+from tests.support.copying_workers import CopyingWorkers, use_copying_workers, with_both_workers, with_model
 
 
 @pytest.fixture
@@ -36,14 +36,6 @@ def tasks_of(engine: Engine, workflow: Workflow, targets: list[Any], *, shares_m
 def names(copying: CopyingWorkers) -> list[list[str]]:
     """The nodes of each task that ran."""
     return [[task.node for task in tasks] for tasks in copying.tasks]
-
-
-def with_model(tmp_path: Path, count: int) -> tuple[Workflow, list[Any]]:
-    """A model that `count` nodes use, each with its number as text."""
-    (tmp_path / "weights").write_text("w")
-    workflow = Workflow("w")
-    loaded = workflow.add("Load", name="load", path=tmp_path / "weights")
-    return workflow, [workflow.add("Use", name=f"use{i}", model=loaded.model, text=str(i)) for i in range(count)]
 
 
 # --- tasks are plain data

@@ -78,11 +78,13 @@ def test_a_new_name_is_a_new_list(folder, tmp_path):
     workflow = Workflow("list")
     workflow.output("names", workflow.add("LoadImages", path=folder).names)
     with Engine(tmp_path / "cache") as engine:
-        first = engine.run(workflow, out=tmp_path / "out").outputs["names"][0].read_text()
+        first = engine.run(workflow, out=tmp_path / "out").outputs["names"]
+        before = [file.read_text() for file in first]
         (folder / "A.PNG").rename(folder / "z.png")
-        second = engine.run(workflow, out=tmp_path / "out").outputs["names"][0].read_text()
-    assert "A" in first
-    assert "z" in second
+        second = engine.run(workflow, out=tmp_path / "out").outputs["names"]
+    assert any("A" in text for text in before)
+    assert not any("A" in file.read_text() for file in second)
+    assert any("z" in file.read_text() for file in second)
 
 
 def test_one_item_feeds_other_nodes(folder, tmp_path):

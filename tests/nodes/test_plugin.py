@@ -53,6 +53,10 @@ NODES = {
     "LoadImageEncoder": ({"file"}, {"output": ImageEncoder}),
     "ImageEncode": ({"image_encoder", "image", "fit"}, {"output": ImageEmbedding}),
     "ImageCondition": ({"conditioning", "embedding", "strength", "noise", "seed"}, {"output": Conditioning}),
+    "LabelCondition": ({"unet", "label", "left", "top", "right", "bottom", "others"}, {"output": Conditioning}),
+    "NoCondition": ({"unet"}, {"output": Conditioning}),
+    "ApplyMap": ({"unet", "image"}, {"output": UNetModel}),
+    "ApplySmallPicture": ({"unet", "image", "noise", "seed"}, {"output": UNetModel}),
     "LoadImage": ({"path"}, {"image": Image, "mask": Mask}),
     "TextEncode": ({"text_encoder", "text", "clip_skip", "syntax", "text_2"}, {"output": Conditioning}),
     "CombineConditioning": ({"conditioning_1", "conditioning_2"}, {"output": Conditioning}),
@@ -70,7 +74,7 @@ NODES = {
     "ApplyPix2Pix": ({"unet", "latent"}, {"output": UNetModel}),
     "VAEEncode": ({"vae", "image", "fit", "sample", "seed"}, {"output": Latent}),
     "VAEDecode": ({"vae", "latent"}, {"output": Image}),
-    "EmptyLatent": ({"vae", "width", "height", "batch"}, {"output": Latent}),
+    "EmptyLatent": ({"vae", "width", "height", "batch", "like"}, {"output": Latent}),
     "Noise": ({"like", "seed", "draw"}, {"output": Noise}),
     "LoadImages": ({"path"}, {"images": list[Image], "masks": list[Mask], "names": list[str]}),
     "LoadTable": ({"path", "column"}, {"values": list[Any], "rows": list[Any], "columns": list[str]}),
@@ -89,7 +93,7 @@ NODES = {
     "Pad": ({"image", "left", "top", "right", "bottom", "feather"}, {"image": Image, "mask": Mask}),
     "HideMasked": ({"image", "mask", "grow", "multiple"}, {"image": Image, "mask": Mask}),
     "Canny": ({"image", "low", "high"}, {"output": Image}),
-    "Mask": ({"path", "mask", "image", "channel", "invert", "threshold", "grow", "blur"}, {"output": Mask}),
+    "Mask": ({"path", "mask", "image", "channel", "invert", "threshold", "grow", "corners", "blur"}, {"output": Mask}),
     "UNetDenoise": ({"unet", "positive", "negative", "cfg"}, {"output": Denoiser}),
     "Resize": ({"image", "width", "height", "scale", "megapixels", "method", "crop", "antialias"}, {"output": Image}),
     "Label": ({"image", "text", "place", "size", "colour", "background"}, {"output": Image}),
@@ -151,9 +155,9 @@ def test_all_node_types_are_listed(plugins):
 def test_nodes_that_run_networks_are_numeric(plugins):
     numeric = {entry.name for entry in plugins.nodes.entries() if entry.value.numeric}
     painting = {"TextEncode", "VAEEncode", "VAEDecode", "ApplyInpaint", "UNetDenoise", "PerpNeg", "DualGuidance", "Sampler"}
-    painting |= {"ClassifierGuidance", "Upscale", "ImageEncode", "ApplyGligen"}
+    painting |= {"ClassifierGuidance", "ClipGuidance", "Upscale", "ImageEncode", "ApplyGligen"}
     learning = {name for name in plugins.nodes.names() if name.startswith("Train")} - {"TrainingOptions"}
-    assert numeric == painting | learning | {"Edges", "Evaluate", "ExportModel"}
+    assert numeric == painting | learning | {"Edges", "Evaluate", "FrechetDistance", "ExportModel"}
 
 
 def test_samplers_and_schedules_are_registered(plugins):

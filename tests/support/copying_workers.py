@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
-from nodegraph import Engine
+from nodegraph import Engine, Workflow
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.store.store import Store
@@ -142,3 +143,11 @@ def _copied(outcome: Outcome) -> Outcome:
 
 def _refuse_event(event: Event) -> None:
     raise AssertionError(f"{event} did not go through the job")
+
+
+def with_model(tmp_path: Path, count: int) -> tuple[Workflow, list[Any]]:
+    """A model that `count` nodes use, each with its number as text."""
+    (tmp_path / "weights").write_text("w")
+    workflow = Workflow("w")
+    loaded = workflow.add("Load", name="load", path=tmp_path / "weights")
+    return workflow, [workflow.add("Use", name=f"use{i}", model=loaded.model, text=str(i)) for i in range(count)]

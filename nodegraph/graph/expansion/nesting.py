@@ -10,8 +10,8 @@ T = TypeVar("T")
 _DEEPEST: Final = 25  # calls inside each other, each of about ten frames
 
 
-class _FirstNeeded(Exception):
-    """Calls that have to be made before the present ones can go on."""
+class _FirstNeeded(BaseException):
+    """Calls that have to be made before the present ones can go on. It is no error, and nothing that handles errors takes it."""
 
     def __init__(self, calls: dict[Hashable, Callable[[], Any]]) -> None:
         super().__init__()

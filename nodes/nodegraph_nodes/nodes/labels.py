@@ -46,7 +46,7 @@ def label_condition(
 
 @node("NoCondition")
 def no_condition(unet: UNetModel) -> Conditioning:
-    """Ask for nothing: what a UNet without a text encoder receives instead of a prompt.
+    """Ask for nothing: what a UNet without text receives instead of a prompt.
 
     For the UNets that `TrainDenoiser` trains without a text. It is also the negative side of labels.
     """

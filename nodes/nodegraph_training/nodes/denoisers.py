@@ -42,7 +42,7 @@ def train_denoiser(
     seed: Seed = 0,
     run: Run = Run(),
 ) -> TrainedUNet:
-    """Train a UNet to denoise the latents of pictures under their captions, or other conditions.
+    """Train a UNet to denoise pictures under their captions or other conditions.
 
     See Ho et al. 2020 and Rombach et al. 2022. A new one predicts the velocity. Give the result to `UNetDenoise`. Other conditions
     than text are given by `LabelCondition`, `NoCondition`, `ApplyMap` and `ApplySmallPicture`; boxes and maps are those of

@@ -32,7 +32,7 @@ def evaluate(
     seed: Seed = 0,
     run: Run = Run(),
 ) -> Evaluation:
-    """Measure a model: its autoencoder, and what it paints under the conditions of a data set.
+    """Measure a model: its autoencoder, and what it paints under conditions.
 
     `autoencoder_psnr` is in dB. A program that was not trained judges the pictures of `PictureWorld`. For captions, `right` is the
     share in which nothing is wrong that the caption demands, and `wrong` counts each kind of fault. For classes, `class_accuracy`
