@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("nodegraph", "nodes", "plugins", "benchmarks", "tests", "docs")
-PACKAGES = ("nodegraph", "nodegraph_diffusion", "nodegraph_nodes", "nodegraph_training", "benchmarks", "plugins", "tests", "docs")
+PACKS = ("nodegraph_comfyui", "nodegraph_diffusion", "nodegraph_nodes", "nodegraph_training")
+PACKAGES = ("nodegraph", *PACKS, "benchmarks", "plugins", "tests", "docs")
 MOST = 4
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -13,17 +13,18 @@ _KINDS: Final = ((("ApplyControlNet",), "ControlNets"), (("ApplyGligen",), "boxe
 """What prompts bring for the UNet: the node types, and what people call it."""
 
 
-def denoiser(call: Call, model: Model, positive: Cond, negative: Cond, cfg: Any) -> Ref:
+def denoiser(call: Call, model: Model, positive: Cond, negative: Cond, *, cfg: Any) -> Ref:
     """A denoiser with classifier-free guidance or PerpNeg, and the other guidance of the model around it."""
     if model.empty is not None:
-        return perp_neg(call, model, {"positive": positive, "negative": negative, "empty": model.empty[0]}, cfg, model.empty[1])
+        conds = {"positive": positive, "negative": negative, "empty": model.empty[0]}
+        return perp_neg(call, model, conds, cfg=cfg, neg_scale=model.empty[1])
     name_prompts(call, {"positive": positive, "negative": negative})
     unet = prepared_unet(call, model, positive, negative)
     inputs = {"unet": unet, "positive": positive.link, "negative": negative.link, "cfg": cfg}
     return guided(call, model, call.add("UNetDenoise", "_denoiser", **inputs))
 
 
-def perp_neg(call: Call, model: Model, conds: dict[str, Cond], cfg: Any, neg_scale: Any) -> Ref:
+def perp_neg(call: Call, model: Model, conds: dict[str, Cond], *, cfg: Any, neg_scale: Any) -> Ref:
     """A denoiser with PerpNeg for a positive, a negative and an empty prompt."""
     name_prompts(call, conds)
     links = {name: cond.link for name, cond in conds.items()}

@@ -13,13 +13,13 @@ from nodegraph_comfyui.classes.node_class import NodeClass
 
 def _cfg(call: Call) -> Guider:
     model = call.get("model", Model)
-    made = denoiser(call, model, call.get("positive", Cond), call.get("negative", Cond), call.setting("cfg"))
+    made = denoiser(call, model, call.get("positive", Cond), call.get("negative", Cond), cfg=call.setting("cfg"))
     return Guider(denoiser=made, differential=model.differential)
 
 
 def _basic(call: Call) -> Guider:
     model, cond = call.get("model", Model), call.get("conditioning", Cond)
-    return Guider(denoiser=denoiser(call, model, cond, cond, 1.0), differential=model.differential)
+    return Guider(denoiser=denoiser(call, model, cond, cond, cfg=1.0), differential=model.differential)
 
 
 def _dual(call: Call) -> Guider:
@@ -39,7 +39,7 @@ def _perp_neg(call: Call) -> Guider:
     model = call.get("model", Model)
     names = {"positive": "positive", "negative": "negative", "empty": "empty_conditioning"}
     conds = {ours: call.get(name, Cond) for ours, name in names.items()}
-    made = perp_neg(call, model, conds, call.setting("cfg"), call["neg_scale"])
+    made = perp_neg(call, model, conds, cfg=call.setting("cfg"), neg_scale=call["neg_scale"])
     return Guider(denoiser=made, differential=model.differential)
 
 

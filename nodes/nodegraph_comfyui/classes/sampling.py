@@ -64,7 +64,7 @@ def _custom_advanced(call: Call) -> tuple[Latents, Latents]:
 def _sampled_with_prompts(call: Call, **inputs: Any) -> Latents:
     model = call.get("model", Model)
     prompts = call.get("positive", Cond), call.get("negative", Cond)
-    made = denoiser(call, model, *prompts, call.setting("cfg"))
+    made = denoiser(call, model, *prompts, cfg=call.setting("cfg"))
     return _sampled(call, Guider(denoiser=made, differential=model.differential), **inputs)
 
 

@@ -50,13 +50,16 @@ def write(nodes: Mapping[str, Mapping[str, Any]], outputs: Mapping[str, tuple[An
             problems.append(problem(f"node '{name}' ({kind}): {error}"))
             broken.add(name)
     for name, (link, save) in outputs.items():
-        if link.node not in broken and (why := _write_output(written, name, link, save, nodes[link.node]["use"])) is not None:
+        if (
+            link.node not in broken
+            and (why := _write_output(written, name, link, save=save, kind=nodes[link.node]["use"])) is not None
+        ):
             problems.append(problem(f"output '{name}' is {why}; ComfyUI saves pictures and latents"))
     written.nodes = _used(written.nodes)
     return written, problems
 
 
-def _write_output(written: Written, name: str, link: Any, save: str | None, kind: str) -> str | None:
+def _write_output(written: Written, name: str, link: Any, *, save: str | None, kind: str) -> str | None:
     """Write the node of an output. Returns what the output is, if ComfyUI has no node for it."""
     found = written.values.get((link.node, link.port))
     prefix = {} if save is None else {"filename_prefix": prefix_of(save)}

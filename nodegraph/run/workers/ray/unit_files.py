@@ -41,7 +41,10 @@ class UnitFiles:
             return tasks
         digests = {path: digest for task in tasks for path, digest in task.files.items()}
         moved: dict[Path, Path] = {}
-        inputs = [{port: self._input(task, port, input, digests, moved) for port, input in task.inputs.items()} for task in tasks]
+        inputs = [
+            {port: self._input(task, port, input, digests=digests, moved=moved) for port, input in task.inputs.items()}
+            for task in tasks
+        ]
         return [
             task._replace(
                 inputs=own,
@@ -52,10 +55,11 @@ class UnitFiles:
         ]
 
     def _input(
-        self, task: NodeTask, port: str, input: TaskInput, digests: Mapping[Path, str], moved: dict[Path, Path]
+        self, task: NodeTask, port: str, input: TaskInput, *, digests: Mapping[Path, str], moved: dict[Path, Path]
     ) -> TaskInput:
         if isinstance(input, InputList):
-            return InputList(items=tuple(self._input(task, port, item, digests, moved) for item in input.items))
+            items = (self._input(task, port, item, digests=digests, moved=moved) for item in input.items)
+            return InputList(items=tuple(items))
         if not isinstance(input, Value) or not input.files:
             return input
         wanted = {path: digests[path] for path in input.files.values() if path in digests}
