@@ -216,9 +216,8 @@ def test_channels_beside_the_latent(condition, vae):
     small = Image(drawn.image.pixels.unfold(1, 2, 2).unfold(2, 2, 2).mean((-1, -2)))
     conditioned = apply_map(unet, drawn.map) if condition == "map" else apply_small_picture(unet, small)
     expected = beside_of(condition, data.pictures)([1], (8, 8), None)
-    torch.testing.assert_close(
-        extra_channels(conditioned), expected, atol=0.005, rtol=0
-    )  # pixels of smaller pictures are rounded there
+    found = extra_channels(conditioned)["concat"]
+    torch.testing.assert_close(found, expected, atol=0.005, rtol=0)  # pixels of smaller pictures are rounded there
     latent = empty_latent(vae, 16, 16)
     painted = sampler(unet_denoise(conditioned, nothing, nothing, cfg=1.0), latent, noise(latent, 0), steps=1)
     assert painted.samples.shape == latent.samples.shape
