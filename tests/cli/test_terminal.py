@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodegraph import terminal
+from tests.support.slow import slow_after
 
 ROOT = Path(__file__).parents[2]
 NASTY = "\x1b[2J\x07\x9b31m\u202egnp\u2066"
@@ -22,6 +23,7 @@ RAW = ("\x1b", "\x07", "\x9b", "\u202e", "\u2066")
 SHOUT = '''
 """A node whose text has control characters."""
 from nodegraph import hookimpl, node, Run
+
 
 @node("Shout")
 def shout(text: str, fail: bool = False, *, run: Run) -> str:
@@ -52,26 +54,29 @@ def shout(cli) -> Path:
 
 @pytest.mark.parametrize(
     "words",
-    [
-        ("run", "FILE"),
-        ("run", "FILE", "--set", "loud.fail=true"),
-        ("run", "FILE", "--set", f"loud.{NASTY}=1"),
-        ("run", f"{NASTY}.yaml"),
-        ("check", "FILE"),
-        ("show", "FILE"),
-        ("explain", "FILE"),
-        ("explain", "FILE", "--set", f"text={NASTY}x"),
-        ("nodes", "Shout"),
-        ("nodes", NASTY),
-        ("nodes",),
-        ("plugins",),
-        ("cache", "ls"),
-        ("runs", "ls"),
-        ("runs", "show", "last"),
-        ("cache", "info", "--cache-dir", NASTY),
-        (NASTY,),
-        ("run", "FILE", f"--{NASTY}"),
-    ],
+    slow_after(
+        5,
+        [
+            ("run", "FILE"),
+            ("run", "FILE", "--set", "loud.fail=true"),
+            ("run", "FILE", "--set", f"loud.{NASTY}=1"),
+            ("run", f"{NASTY}.yaml"),
+            ("check", "FILE"),
+            ("show", "FILE"),
+            ("explain", "FILE"),
+            ("explain", "FILE", "--set", f"text={NASTY}x"),
+            ("nodes", "Shout"),
+            ("nodes", NASTY),
+            ("nodes",),
+            ("plugins",),
+            ("cache", "ls"),
+            ("runs", "ls"),
+            ("runs", "show", "last"),
+            ("cache", "info", "--cache-dir", NASTY),
+            (NASTY,),
+            ("run", "FILE", f"--{NASTY}"),
+        ],
+    ),
     ids=lambda words: " ".join(words).encode("unicode_escape").decode(),
 )
 def test_no_control_character_reaches_the_terminal(cli, shout, words):

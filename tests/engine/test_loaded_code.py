@@ -21,6 +21,7 @@ import pytest
 from nodegraph import Engine, Workflow
 from nodegraph.plugins.code import loads
 from tests.support.imported_modules import forget_modules_in
+from tests.support.slow import slow_after
 
 PLUGIN = """
 import sys
@@ -226,7 +227,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", slow_after(2, WAYS))
 def test_module_that_is_loaded_in_a_hidden_way_is_compared_at_a_hit(
     write: Write, make_engine: Callable[[], Engine], way: str
 ) -> None:
@@ -310,7 +311,7 @@ BEFORE = [
 ]
 
 
-@pytest.mark.parametrize(("before", "function"), BEFORE)
+@pytest.mark.parametrize(("before", "function"), slow_after(1, BEFORE, several=True))
 def test_module_that_a_library_loads_is_compared_at_a_hit(
     tmp_path: Path, write: Write, make_engine: Callable[[], Engine], monkeypatch: pytest.MonkeyPatch, before: str, function: str
 ) -> None:
@@ -383,7 +384,7 @@ def run_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], 
     return run
 
 
-@pytest.mark.parametrize("top", ["import __main__; VALUE = __main__.VALUE", "from __main__ import VALUE"])
+@pytest.mark.parametrize("top", slow_after(1, ["import __main__; VALUE = __main__.VALUE", "from __main__ import VALUE"]))
 def test_script_that_a_plugin_imports_is_part_of_its_code(
     write: Write, make_engine: Callable[[], Engine], run_script: Callable[[], types.ModuleType], top: str
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from nodegraph import Engine, Workflow
 from nodegraph.run.events import Event, NodeProgress
+from tests.support.slow import slow_after
 
 OUTER = """
 import _thread, asyncio, threading
@@ -127,7 +128,7 @@ def one(type: str = "Outer", **inputs: str) -> Workflow:
 HOW = ["run", "start", "arun", "file", "function", "in_a_thread", "in_a_thread_of_a_thread", "in_an_earlier_thread"]
 
 
-@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("how", slow_after(2, HOW))
 def test_node_that_runs_a_workflow_or_loads_plugins_is_used_but_not_kept(
     tmp_path: Path, make_engine: Callable[..., Engine], how: str
 ) -> None:

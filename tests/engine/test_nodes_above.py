@@ -19,6 +19,7 @@ from nodegraph.cache.store.records import Alias, alias_bytes, read_alias
 from nodegraph.run.node import outcome
 from tests.support.copying_workers import use_copying_workers, with_both_workers
 from tests.support.imported_modules import forget_modules_in
+from tests.support.slow import slow_after
 
 KEY = "ab" * 32
 
@@ -186,7 +187,9 @@ def below_a_hit(make_engine: MakeEngine, workflow: Workflow) -> None:
     assert "helper_above" not in sys.modules
 
 
-@pytest.mark.parametrize("types", [("Kept", "Plus"), ("Kept", "Plus", "Plus"), ("Kept", "Pass", "Plus", "Plus")], ids=len)
+@pytest.mark.parametrize(
+    "types", slow_after(1, [("Kept", "Plus"), ("Kept", "Plus", "Plus"), ("Kept", "Pass", "Plus", "Plus")]), ids=len
+)
 def test_module_that_a_node_above_imports_by_a_computed_name_is_compared_at_a_hit(
     make_engine: MakeEngine, write: Write, types: tuple[str, ...]
 ) -> None:
@@ -198,7 +201,7 @@ def test_module_that_a_node_above_imports_by_a_computed_name_is_compared_at_a_hi
     assert make_engine().run(workflow)["out"] % 100 == 2
 
 
-@pytest.mark.parametrize("how", ["lookup", "verification", "same value"])
+@pytest.mark.parametrize("how", slow_after(1, ["lookup", "verification", "same value"]))
 def test_static_key_that_is_learned_later_has_the_imports_above_too(
     make_engine: MakeEngine, tmp_path: Path, write: Write, how: str
 ) -> None:
@@ -226,7 +229,7 @@ def test_static_key_is_learned_again_after_an_edit(make_engine: MakeEngine, writ
 
 
 @with_both_workers
-@pytest.mark.parametrize("first", ["Unkept", "Load"])
+@pytest.mark.parametrize("first", slow_after(1, ["Unkept", "Load"]))
 def test_import_of_a_node_whose_value_is_not_stored_is_compared_at_a_hit(
     make_engine: MakeEngine, write: Write, first: str, workers: str
 ) -> None:
@@ -311,7 +314,7 @@ def with_error(tmp_path: Path, write: Write) -> Callable[[int], Engine]:
     return make
 
 
-@pytest.mark.parametrize("first", ["Put", "Put away", "Put as any", "Put in a list"])
+@pytest.mark.parametrize("first", slow_after(1, ["Put", "Put away", "Put as any", "Put in a list"]))
 def test_nodes_below_a_value_are_not_found_by_other_code_of_its_codec(with_error: Callable[[int], Engine], first: str) -> None:
     workflow = stacked(first, "Look", "Twice")
     assert with_error(5).run(workflow)["out"] == 12

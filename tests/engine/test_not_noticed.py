@@ -16,6 +16,7 @@ import pytest
 
 from nodegraph import Engine, Workflow
 from tests.support.imported_modules import forget_modules_in
+from tests.support.slow import slow_after
 
 PLUGIN = """
 import os, random, time
@@ -183,7 +184,7 @@ CHANGES: dict[str, tuple[str, dict[str, str], Change]] = {
 }
 
 
-@pytest.mark.parametrize(("type", "inputs", "change"), CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize(("type", "inputs", "change"), slow_after(3, CHANGES.values(), several=True), ids=CHANGES)
 def test_what_a_node_reads_besides_its_inputs_is_not_noticed(
     make_engine: Callable[[], Engine],
     tmp_path: Path,
@@ -253,7 +254,7 @@ def test_resident_value_whose_key_does_not_say_what_it_depends_on_is_not_noticed
     assert [engine.run(one("Kept", number=number))["out"] for number in (1, 2)] == [1, 1]
 
 
-@pytest.mark.parametrize("type", ["Set", "Hash"])
+@pytest.mark.parametrize("type", slow_after(1, ["Set", "Hash"]))
 def test_seed_of_hashes_is_not_noticed(make_engine: Callable[[], Engine], tmp_path: Path, type: str) -> None:
     """The order of a set, and `hash` of text, differ between processes."""
     workflow = one(type, text="a b c d e f g h")

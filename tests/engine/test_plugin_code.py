@@ -655,7 +655,7 @@ def test_archive_may_have_any_name(tmp_path, write, monkeypatch):
     assert digest(tmp_path / "plugins") != before
 
 
-FAST = ("by its path, in the node", "removed at once", "bytecode", "a lazy package")
+FAST = ("by its path, in the node", "a lazy package")
 
 
 @pytest.mark.parametrize("way", slow_except(FAST, UNUSUAL))

@@ -13,6 +13,7 @@ import pytest
 
 from nodegraph import Engine, Workflow, WorkflowError
 from nodegraph.plugins.registry import Entry
+from tests.support.slow import slow_after
 
 PLUGIN = '''
 from nodegraph import Choice, hookimpl, hookspec, node
@@ -165,7 +166,7 @@ REPLACED: dict[str, tuple[str, Callable[[Engine, types.ModuleType], Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("ending", "change"), REPLACED.values(), ids=REPLACED)
+@pytest.mark.parametrize(("ending", "change"), slow_after(3, REPLACED.values(), several=True), ids=REPLACED)
 def test_replaced_thing_is_used_but_not_kept(make_engine: Callable[..., Engine], ending: str, change: Any) -> None:
     expected = make_engine().run(ended(ending))["out"]
     engine = make_engine()

@@ -12,6 +12,7 @@ import pytest
 
 from nodegraph import Engine, Workflow
 from tests.support.imported_modules import forget_modules_in
+from tests.support.slow import slow_after
 
 HELPER = """
 import types
@@ -145,6 +146,7 @@ IN_HOOK = dict.fromkeys(("a function", "a function of another plugin", "an attri
 Run = Callable[..., tuple[int, bool]]
 
 
+@pytest.mark.slow
 def test_what_another_plugin_puts_into_a_module_is_in_the_key(write: Write, run: Run) -> None:
     """Also if that plugin is the first to import the module."""
     all_of_them = [how for how, _ in CHANGES.values()]
@@ -239,7 +241,7 @@ def test_module_that_a_plugin_of_another_engine_has_changed_is_no_hit(write: Wri
     assert run(other) == (1, False)
 
 
-@pytest.mark.parametrize("name", ["an attribute", "a function", "a method", "a list", "an object", "a mapping"])
+@pytest.mark.parametrize("name", slow_after(2, ["an attribute", "a function", "a method", "a list", "an object", "a mapping"]))
 def test_result_is_not_kept_once_a_node_has_changed_a_module_that_plugins_share(
     write: Write, tmp_path: Path, run: Run, name: str
 ) -> None:

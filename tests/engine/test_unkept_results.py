@@ -10,6 +10,7 @@ import pytest
 from nodegraph import Engine, Workflow
 from nodegraph.run.events import Event, NodeStarted
 from tests.support.copying_workers import use_copying_workers, with_both_workers
+from tests.support.slow import slow_after
 
 PLUGIN = """
 import random
@@ -140,7 +141,7 @@ def make_engine(tmp_path: Path, workers: str) -> Callable[[], Engine]:
 
 @with_both_workers
 @pytest.mark.parametrize(
-    "chain", [["Random", "Twice"], ["RandomModel", "Number", "Twice"], ["RandomModel", "Wrap", "Wrap", "Number"]]
+    "chain", slow_after(2, [["Random", "Twice"], ["RandomModel", "Number", "Twice"], ["RandomModel", "Wrap", "Wrap", "Number"]])
 )
 def test_nodes_below_a_result_that_is_not_kept_run_again(make_engine: Callable[[], Engine], chain: list[str]) -> None:
     def run() -> float:

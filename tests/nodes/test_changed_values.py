@@ -9,6 +9,7 @@ import torch
 
 from nodegraph import Engine, Workflow
 from nodegraph_nodes.types import Image
+from tests.support.slow import slow_after
 
 PLUGIN = """
 import threading
@@ -104,7 +105,7 @@ def plugin(engine):
     return engine.plugins.manager.get_plugin("spoiling")
 
 
-@pytest.mark.parametrize("how", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("how", slow_after(4, CHANGES.values()), ids=CHANGES)
 def test_changed_input_changes_nothing_else(make_engine, how):
     engine = make_engine()
     workflow = Workflow("w")
