@@ -348,6 +348,7 @@ def test_unreadable_file_is_refused(cli, models, node, monkeypatch):
     assert_clear(ran, "bad.safetensors: expected a readable file, found one that cannot be read: Permission denied")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt" or os.uname().sysname == "Darwin", reason="names of files are text there")
 def test_undecodable_file_name_is_no_crash(cli, models):
     name = os.fsdecode(b"bad-\xff.safetensors")
@@ -363,6 +364,7 @@ def test_undecodable_file_name_is_no_crash(cli, models):
 MANY = 8_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("node", "name", "message"),
     [
@@ -379,6 +381,7 @@ def test_many_tensors_are_refused(cli, models, node, name, message):
     assert_refused(cli, models, node, cli.folder / "many.safetensors", message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["dtype", "extra", "missing", "width"])
 def test_check_and_models_find_without_torch_what_cannot_load(cli, models, damage):
     content = (models / "single.safetensors").read_bytes()
@@ -408,6 +411,7 @@ def test_check_and_models_find_without_torch_what_cannot_load(cli, models, damag
         assert_clear(Ran(ran.returncode, ran.stdout, ran.stderr), message)
 
 
+@pytest.mark.slow
 def test_many_extra_tensors_are_refused(cli, models):
     """They are refused by name inside the networks; outside they are ignored, with one note."""
     content = (models / "single.safetensors").read_bytes()

@@ -147,6 +147,7 @@ def test_full_stdout_is_one_message(started, words):
     assert b"No space left on device" in ran.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="file descriptors of POSIX")
 @pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)], ids=str)
 def test_closed_streams(cli, started, greeting, closed):

@@ -40,6 +40,7 @@ def test_learned_judge_reads_drawn_pictures() -> None:
     assert result.right >= 0.98 * result.total, str(result)
 
 
+@pytest.mark.slow
 def test_matched_filter_reads_drawn_pictures() -> None:
     result = score_on_real(judge_by_templates, 2)
     assert result.right == result.total, str(result)

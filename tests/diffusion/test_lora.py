@@ -75,6 +75,7 @@ def test_dora_scales_rows_to_learned_norms(tmp_path):
     torch.testing.assert_close(after / after.norm(dim=1, keepdim=True), direction, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_files_add_up_and_strength_0_changes_nothing(tmp_path):
     unet = small.our_unet()
     bytes_before = {key: value.clone() for key, value in unet.state_dict().items()}

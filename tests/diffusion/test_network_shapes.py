@@ -30,6 +30,7 @@ def shapes_of(network):
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", UNETS.values(), ids=UNETS)
 def test_shapes_of_unets_and_control_nets(config: UNetConfig):
     assert unet_shapes(config) == shapes_of(blank(UNet, config))

@@ -27,6 +27,7 @@ from nodegraph_diffusion.recipes.pictureworld.judges.training import JudgedScene
 from nodegraph_diffusion.recipes.pictureworld.sheet import drawn
 
 
+@pytest.mark.slow
 def test_matched_filter_reads_drawn_pictures() -> None:
     """One picture only: the templates alone take seconds to draw. The slow test below reads many."""
     assert str(accuracy(judge_by_templates, [scene(0, 4)])) == "1 of 1"

@@ -100,6 +100,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("code", "expected"), CHANGES.values(), ids=CHANGES)
 def test_value_is_not_read_by_other_code_of_its_codec(
     make_engine: Callable[..., Engine], code: dict[str, str], expected: str

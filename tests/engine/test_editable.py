@@ -74,6 +74,7 @@ def run(pack: Path) -> Callable[[], Any]:
     return run
 
 
+@pytest.mark.slow
 def test_edited_helper_with_equal_times_is_a_miss(run: Callable[[], Any], pack: Path) -> None:
     assert run() == [["add", "lower"], "hey 1"]
     assert run() == [[], "hey 1"]
@@ -86,6 +87,7 @@ def test_edited_helper_with_equal_times_is_a_miss(run: Callable[[], Any], pack: 
     assert run() == [[], "hey 1"]
 
 
+@pytest.mark.slow
 def test_plugin_that_was_edited_while_it_was_imported_is_not_kept(run: Callable[[], Any], pack: Path) -> None:
     helper, once = pack / "deep" / "helper.py", pack.parent / "once"
     once.touch()

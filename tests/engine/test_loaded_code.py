@@ -115,6 +115,7 @@ EARLY_PLUGINS = {
 }
 
 
+@pytest.mark.slow
 def test_module_that_a_script_imported_is_not_kept_if_it_was_edited_before_the_engine_was_made(
     tmp_path: Path, write: Write
 ) -> None:
@@ -353,6 +354,7 @@ NAMING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", NAMING)
 def test_module_that_the_program_had_imported_is_compared_at_a_hit_if_data_name_it(
     write: Write, make_engine: Callable[[], Engine], way: str
@@ -468,6 +470,7 @@ def test_module_that_a_library_finds_by_a_name_in_data_is_not_noticed(
         assert make_engine().run(one())["out"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["'ab' + 'sent'", "'few.' + 'absent'"], ids=["top-level", "in a package"])
 def test_new_module_where_there_was_none_is_noticed(write: Write, make_engine: Callable[[], Engine], name: str) -> None:
     write("lib/few/__init__.py", "")
@@ -488,6 +491,7 @@ def test_new_module_that_is_found_by_listing_its_folder_is_not_noticed(write: Wr
     assert make_engine().run(one())["out"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [True, False])
 def test_module_of_the_same_name_in_another_plugin_is_no_hit(
     tmp_path: Path, write: Write, make_engine: Callable[[], Engine], together: bool

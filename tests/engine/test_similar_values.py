@@ -94,6 +94,7 @@ ALIKE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", ALIKE.values(), ids=ALIKE)
 def test_alike_values_are_not_mixed_up(engine: Engine, tmp_path: Path, values: tuple[Any, ...]) -> None:
     without_cache = Engine(None, plugins=engine.plugins)

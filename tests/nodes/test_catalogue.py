@@ -168,6 +168,7 @@ def test_models_lists_family_dtype_and_size(models, tmp_path):
     assert "Did you mean one of" in cli("models", "dreamshaper").stderr
 
 
+@pytest.mark.slow
 def test_names_are_not_in_keys(models, tmp_path, monkeypatch):
     """The key is that of the content: the same file by path and by name, and another file under the same name."""
     monkeypatch.chdir(tmp_path)

@@ -30,6 +30,7 @@ def resized(engine, image):
     return engine.run(workflow)["image"].pixels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "image",
     [

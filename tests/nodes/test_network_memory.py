@@ -119,6 +119,7 @@ def test_base_and_refiner_are_not_in_memory_together(two_models, watched):
     assert loose.live() == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "limit"), [("LoadLora", 1), ("ApplyControlNet", 2), ("ApplyControlNet, a difference", 2)])
 def test_adapted_networks_are_taken_back_too(models, watched, kind, limit):
     """What a node uses at once stays: a UNet and its ControlNet."""

@@ -30,6 +30,7 @@ def engine(cache: Path | None = None) -> Engine:
     return Engine(cache, device="cpu", dtype="float32", on_event=lambda event: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", slow_except(["LoadLora", "ApplyControlNet"], KINDS))
 def test_touched_files_are_the_same_model(folder, kind):
     with engine() as shared, engine() as fresh:

@@ -109,6 +109,7 @@ def test_command_runs_its_part(tmp_path: Path) -> None:
     assert cli("sweep", cli.folder / "greeting.yaml", "--over", "word=a", "--shard", "1/2", "--sheet").exit_code == 2
 
 
+@pytest.mark.slow
 def test_command_gathers_with_the_last_part(tmp_path: Path) -> None:
     cli = Cli(tmp_path)
     command = ("sweep", cli.write(GREETING), "--over", "word=a,b,c", "--gather", "--out", tmp_path / "out")

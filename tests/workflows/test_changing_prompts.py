@@ -74,6 +74,7 @@ def in_parts(sampled):
     return in_parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["euler", "heun", "dpm_2"])
 @pytest.mark.parametrize("prompt", ["[a red house:a blue tree at night:0.5]", "a [red house:blue tree at night:2]"])
 def test_an_edited_prompt_is_one_prompt_then_the_other(sampled, method, prompt):
