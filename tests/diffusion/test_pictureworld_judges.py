@@ -36,7 +36,7 @@ def test_matched_filter_reads_drawn_pictures() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(DISTORTIONS))
 def test_matched_filter_reads_many_pictures_and_rejects_wrong_captions(name: str) -> None:
-    scenes = judged_scenes({"as drawn": 100, "blurred": 50}.get(name, 30))
+    scenes = judged_scenes(100 if name in ("as drawn", "blurred") else 30)
     readings = judge_by_templates(distorted(drawn(scenes), name))
     result = compared(readings, scenes)
     assert result.right >= (0.98 if name == "as drawn" else 0.92) * len(scenes), str(result)
