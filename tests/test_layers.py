@@ -119,7 +119,7 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.schedules": "levels align_your_steps continuous spec timestep_spacing timesteps",
     "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
     "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax template tokenizer encode",
-    "nodegraph_diffusion.training": "losses noising speed team budget optimiser loop tasks pictures tuning",
+    "nodegraph_diffusion.training": "widening losses noising speed team budget optimiser loop tasks pictures tuning",
     "nodegraph_diffusion.training.loop": (
         "precision muon options seeds examples task average recompute state metrics network trainer"
     ),

@@ -243,6 +243,7 @@ def test_recipe_from_nothing_at_toy_size(tmp_path: Path, monkeypatch: pytest.Mon
 
     toy = stages.Recipe(
         work=tmp_path,
+        narrow_autoencoder_steps=2,
         autoencoder_steps=2,
         text_steps=2,
         judge_steps=2,

@@ -15,6 +15,7 @@ from nodegraph_diffusion.recipes.embedded import stages
 from nodegraph_diffusion.recipes.embedded.stages import Recipe
 
 STAGES: dict[str, tuple[Callable[[Recipe], None], str | None]] = {
+    "narrow": (stages.train_narrow_autoencoder, "narrow_autoencoder.safetensors"),
     "autoencoder": (stages.train_autoencoder, "autoencoder.safetensors"),
     "text": (stages.train_text_encoder, "text_encoder.safetensors"),
     "judge": (stages.train_judge, "judge.safetensors"),

@@ -21,6 +21,7 @@ _KINDS = {
     "holes": "a hole painted anew from a prompt that names only the new thing: place and time stay",
 }
 _BATCHES = {
+    "narrow": autoencoder.BATCH * autoencoder.CROPS,
     "autoencoder": autoencoder.BATCH * autoencoder.CROPS,
     "text": text.BATCH,
     "judge": judge_training.BATCH,

@@ -41,10 +41,12 @@ from nodegraph_diffusion.training.loop.options import TrainingOptions
 from nodegraph_diffusion.training.loop.state import read_record, write_state
 from nodegraph_diffusion.training.loop.task import Batch
 from nodegraph_diffusion.training.loop.trainer import STATE, Trainer
+from nodegraph_diffusion.training.widening import widen
 
 Network = TypeVar("Network", bound=nn.Module)
 
 TRAINED = {
+    "narrow": "narrow_autoencoder",
     "autoencoder": "autoencoder",
     "text": "text_encoder",
     "judge": "judge",
@@ -74,6 +76,7 @@ class Recipe:
     """
 
     work: Path
+    narrow_autoencoder_steps: int = autoencoder.NARROW_STEPS
     autoencoder_steps: int = autoencoder.STEPS
     text_steps: int = text.STEPS
     judge_steps: int = judge_training.STEPS
@@ -119,15 +122,25 @@ class Recipe:
         write_state(self.file(name), network.state_dict(), figures)
 
 
+def train_narrow_autoencoder(recipe: Recipe) -> None:
+    """Encoder and decoder, with few channels."""
+    _train_autoencoder(recipe, "narrow_autoencoder", autoencoder.new_autoencoder(), recipe.narrow_autoencoder_steps)
+
+
 def train_autoencoder(recipe: Recipe) -> None:
-    """Encoder and decoder."""
-    model = autoencoder.new_autoencoder()
-    task, options = autoencoder.autoencoder_task(model), autoencoder.options(recipe.autoencoder_steps)
-    trainer = Trainer(task, autoencoder.Crops(), options, folder=recipe.work / "autoencoder")
-    recipe.train("autoencoder", trainer)
+    """Encoder and decoder, from where the narrow ones are."""
+    model = AutoencoderKL(autoencoder.CONFIG)
+    widen(recipe.load("narrow_autoencoder", AutoencoderKL(autoencoder.NARROW)), model)
+    _train_autoencoder(recipe, "autoencoder", model, recipe.autoencoder_steps)
+
+
+def _train_autoencoder(recipe: Recipe, name: str, model: AutoencoderKL, steps: int) -> None:
+    task, options = autoencoder.autoencoder_task(model), autoencoder.options(steps)
+    trainer = Trainer(task, autoencoder.Crops(), options, folder=recipe.work / name)
+    recipe.train(name, trainer)
     with trainer.averaged():
         standard = standardise(model, (pictures([training_scene(i)]) for i in range(4 * recipe.measured)))
-    recipe.write("autoencoder", standard, {"decibels": autoencoder.psnr(standard, pictures(held_out_scenes(recipe.measured)))})
+    recipe.write(name, standard, {"decibels": autoencoder.psnr(standard, pictures(held_out_scenes(recipe.measured)))})
 
 
 def train_text_encoder(recipe: Recipe) -> None:
