@@ -34,7 +34,8 @@ from nodegraph.cache.store.remote import objects, tiered_store
 from nodegraph.run.workers.ray import workers as ray_workers
 from nodegraph.run.workers.ray.cluster import import_ray
 from nodegraph.run.workers.ray.units import Actor, Unit
-from nodegraph.sweeps.run import _Sweep
+from nodegraph.sweeps.checked import CheckedSweep
+from nodegraph.sweeps.point_runs import PointRuns
 
 NODES: Final = Path(__file__).parent / "scale_nodes"
 FILE: Final = Path(__file__).parent / "scale.json"
@@ -191,8 +192,8 @@ def costs(engine: Engine, folder: Path, seconds: float, units: int) -> dict[str,
 
     before = (time.process_time(), native_time(), time.clock_gettime(speaking), sum(map(time_of, actors)))
     with (
-        clock.timed(_Sweep, "_check", "check"),
-        clock.timed(_Sweep, "_point", "finish"),
+        clock.timed(CheckedSweep, "_check", "check"),
+        clock.timed(PointRuns, "run", "finish"),
         clock.timed(RayWorkers, "submit", "submit"),
         mock.patch.object(Unit, "end", noted),
     ):

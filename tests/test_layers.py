@@ -59,7 +59,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.run.workers": "stall setup protocol jobs task_runner dispatcher threads ray",
     "nodegraph.run.workers.ray": "reach messages unit_files actor cluster units local start crew shipping workers",
     "nodegraph.settings": "names remote sizes files values",
-    "nodegraph.sweeps": "axes points sheets table result gathering locked ahead run",
+    "nodegraph.sweeps": "axes points identity sheets table result gathering locked checked folder point_runs ahead run",
     "nodegraph.workflow": (
         "definitions diagram scalars text_file yaml_tree dump patch document presets subworkflows handles "
         "recorded workflow exchange output_metadata editors"

@@ -41,7 +41,7 @@ JSON = {
     "nodegraph/plugins/codecs.py": "stored and exported values",
     "nodegraph/run/device.py": "digests and a memo",
     "nodegraph/run/record.py": "records",
-    "nodegraph/sweeps/run.py": "what a point is",
+    "nodegraph/sweeps/identity.py": "what a point is",
     "nodegraph/sweeps/table.py": "tables and a journal",
     "nodegraph/workflow/scalars.py": "text in quotes, which YAML shares with JSON",
 }

@@ -59,6 +59,7 @@ class Cache:
         self._with_codec: LeastRecentlyUsed[ResultInMemory] = LeastRecentlyUsed(memory_bytes)
         self._without_codec: LeastRecentlyUsed[ResultInMemory] = LeastRecentlyUsed(MAX_RESULTS_WITHOUT_CODEC)
         self._unreadable: set[str] = set()
+        self._unknown: set[str] = set()  # static keys of which the store did not know what they stand for
         self._lock = threading.RLock()
         self._warn: Callable[[str], None] = lambda message: None
         self._known_same: dict[str, str] | None = None  # what results depend on, as it was found; None: nothing is remembered
@@ -69,7 +70,7 @@ class Cache:
     def for_run(self, warn: Callable[[str], None]) -> Cache:
         """The same results for one run, which has its own warnings, uses and failures of the cache directory."""
         cache = copy.copy(self)
-        cache._warn = _once(warn)
+        cache._warn, cache._unknown = _once(warn), set()
         if self.store is not None:
             cache.store = self.store.for_run(warn)
         return cache
@@ -86,6 +87,8 @@ class Cache:
     def resolve(self, static: str) -> Alias | None:
         """What a static key stands for; None if that is not known, or may be something else now."""
         known = self._aliases.get(static) or (self.store.alias(static) if self.store is not None else None)
+        if known is None:
+            self._unknown.add(static)
         return None if known is None or (known[1] and not self.are_same(known[1])) else Alias(*known)
 
     def alias(self, static: str, content: str, depends: Mapping[str, str] = NOTHING) -> None:
@@ -96,7 +99,7 @@ class Cache:
         if self._aliases.get(static) == alias:
             return
         self._aliases[static] = alias
-        if self.store is not None and self.store.alias(static) != alias:
+        if self.store is not None and (static in self._unknown or self.store.alias(static) != alias):
             self.store.put_alias(static, Alias(content, depends))
 
     @property

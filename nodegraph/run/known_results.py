@@ -122,13 +122,13 @@ class KnownResults:
             items = digests_of_items(ports, self.hits[name].in_memory, self._digests[name])
             self._digests[name] = {**self._digests[name], **items}
             return True
-        static = self.keys.static.get(name)
-        if static is None or name in self.forced or name in self._untrusted or not self.graph.nodes[name].spec.keep:
+        static, node = self.keys.static.get(name), self.graph.nodes[name]
+        if static is None or name in self.forced or name in self._untrusted or not node.spec.keep:
             return False
+        if not node.links():  # the two keys are the same
+            return self._look_up(name, static, ports)
         alias = self.cache.resolve(static)
-        if alias is None:  # without links, the two keys are the same
-            return not self.graph.nodes[name].links() and self._look_up(name, static, ports)
-        return self._look_up(name, alias.content, ports, alias.depends)
+        return alias is not None and self._look_up(name, alias.content, ports, alias.depends)
 
     def derive(self, name: str, ports: Collection[str]) -> bool:
         """Look a node up by its content key, which needs the digests of all its inputs. True if its result is in the cache.

@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -60,8 +60,11 @@ class RunRecord:
     targets: Sequence[str]
     out: Path | None
 
-    def write(self, folder: Path) -> None:
-        """Write `<run>.json`. Best effort: if the directory cannot be written, storing results has warned of that already."""
+    def write(self, folder: Path, create: Callable[[], None] = lambda: None) -> None:
+        """Write `<run>.json`. Best effort: if the directory cannot be written, storing results has warned of that already.
+
+        `create` is called if the folder has to be created: it creates the one above.
+        """
         document: dict[str, Any] = {
             "format": FORMAT,
             "run": self.run,
@@ -84,9 +87,14 @@ class RunRecord:
             "peak_memory": _peak_memory(),
             "nodes": {name: self._node(name, report) for name, report in self.reports.items()},
         }
+        path, data = folder / f"{self.run}.json", json.dumps(document, default=str).encode()
         with contextlib.suppress(OSError):
-            create_inside(folder.parent, folder)
-            write_in_cache(folder / f"{self.run}.json", json.dumps(document, default=str).encode())
+            try:
+                write_in_cache(path, data)
+            except FileNotFoundError:
+                create()
+                create_inside(folder.parent, folder)
+                write_in_cache(path, data)
 
     def _node(self, name: str, report: NodeReport) -> dict[str, Any]:
         form = self.known.keys.parts.get(name)

@@ -14,12 +14,15 @@ from nodegraph.run.handle import RunHandle
 class RunsAhead:
     """Keeps the runs of the next points going. A point's own run then finds their results, or waits for them.
 
-    `begin` begins the run of a point, given its values. `count` returns how many there are to be: it is more once workers have
-    started.
+    `begin` begins the run of a point, given its number and values. `count` returns how many there are to be: it is more once
+    workers have started.
     """
 
     def __init__(
-        self, points: Iterator[Sequence[Any]], begin: Callable[[Sequence[Any]], RunHandle], count: Callable[[], int]
+        self,
+        points: Iterator[tuple[int, Sequence[Any]]],
+        begin: Callable[[int, Sequence[Any]], RunHandle],
+        count: Callable[[], int],
     ) -> None:
         self._points, self._begin, self._count = points, begin, count
         self._runs: deque[RunHandle] = deque()
@@ -29,8 +32,8 @@ class RunsAhead:
         if self._runs:
             self._runs.popleft()  # that of the point itself: it goes on
         count = self._count()
-        for values in self._points:
-            self._runs.append(self._begin(values))
+        for number, values in self._points:
+            self._runs.append(self._begin(number, values))
             if len(self._runs) > count:
                 break
 

@@ -26,7 +26,14 @@ def uncached_points(
             yield number + 1
 
 
-def not_gathered(missing: Sequence[int], count: int) -> SweepError:
+def require_all(engine: Engine, workflow: Workflow, options: SweepOptions, *, axes: Axes) -> None:
+    """Raise SweepError unless all points are in the cache."""
+    missing = [*uncached_points(engine, workflow, options, axes=axes, numbers=range(len(axes)))]
+    if missing:
+        raise _not_gathered(missing, len(axes))
+
+
+def _not_gathered(missing: Sequence[int], count: int) -> SweepError:
     """The error of a sweep that was to be gathered before all of its points were computed."""
     listed = ", ".join(map(str, missing[:_MOST_LISTED]))
     more = f" and {len(missing) - _MOST_LISTED} more" if len(missing) > _MOST_LISTED else ""

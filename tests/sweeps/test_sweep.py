@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nodegraph import Cancelled, Engine, SweepError, Workflow, WorkflowError, sweep
+from nodegraph.cache.store.safe_io import SafeFiles
 from nodegraph.sweeps.points import Point
 
 
@@ -44,6 +45,27 @@ def test_shared_work_is_done_once(make_engine: Callable[..., Engine], stubs: typ
     sweep(sums(), {"a": [1, 2, 3], "b": [1, 2, 3, 4]}, engine=engine)
     assert stubs.CALLS.count("Number") == 1
     assert stubs.CALLS.count("Plus") == 3 + 12
+
+
+def test_a_point_asks_the_cache_once_for_each_of_its_own_results(
+    make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it reads nothing that it has just written: opening files is most of what a small point costs."""
+    read: list[Path] = []
+    original = SafeFiles.read
+
+    def noting(files: SafeFiles, path: Path) -> bytes | None:
+        read.append(path)
+        return original(files, path)
+
+    monkeypatch.setattr(SafeFiles, "read", noting)
+    engine = make_engine()
+    sweep(sums(), {"a": [1.0]}, engine=engine)
+    read.clear()
+    sweep(sums(), {"a": [2.0, 3.0, 4.0]}, engine=engine)
+    assert len(read) == 3 * 2  # `left` and `total` of each point
+    assert {path.parent.parent.name for path in read} == {"aliases"}
+    assert len(set(read)) == len(read)
 
 
 def test_model_is_loaded_once(make_engine: Callable[..., Engine], stubs: types.ModuleType, tmp_path: Path) -> None:

@@ -151,15 +151,21 @@ class Store:
         except (KeyError, TypeError, ValueError, AttributeError, StaleRecordError):
             return None  # of another version, or damaged; the result is computed and written again
         if record is not None and state is not None:
-            if len(self._records) >= MAX_RECORDS_IN_MEMORY:
-                self._records.clear()
-            self._records[key] = state, record
+            self._remember(state, record)
         return record
+
+    def _remember(self, state: FileState, record: Record) -> None:
+        if len(self._records) >= MAX_RECORDS_IN_MEMORY:
+            self._records.clear()
+        self._records[record.key] = state, record
 
     def put_record(self, record: Record) -> None:
         """Write `record`. Its blobs must be stored already."""
-        if self._files.write(self.layout.record(record.key), record_bytes(record)):
+        path = self.layout.record(record.key)
+        if self._files.write(path, record_bytes(record)):
             self._usage.stored(record)
+            with contextlib.suppress(OSError):
+                self._remember(FileState.of(path), record)
 
     def quarantine(self, record: Record) -> None:
         """Move a record to quarantine, with copies of its blobs: these are as they were written, and others may refer to them."""

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -17,8 +17,17 @@ from nodegraph.terminal import echo, echo_json
 
 if TYPE_CHECKING:
     from nodegraph.engine import Engine
+    from nodegraph.plugins.backend import Backend
+    from nodegraph.plugins.manager import Plugins
+    from nodegraph.sweeps.axes import Axes
     from nodegraph.sweeps.result import SweepResult
     from nodegraph.workflow.workflow import Workflow
+
+
+_NO_BATCH: Final = (
+    "note: --batch: the points run one by one. Computed together, a result may have other bits, which depend on the other points, "
+    "and nothing can rule that out"
+)
 
 
 def _part(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -104,30 +113,41 @@ def sweep(
     computed once. The files of point 7 begin with 0007-; points.csv and points.json list all points. The same command again goes
     on where it was stopped: no point that is done runs again, and files that the sweep has written are replaced if they have to be.
     """
-    from nodegraph.cli.inline.outputs import NEVER, inline_outputs
-    from nodegraph.cli.running import run_in_engine, wrong_results
-    from nodegraph.cli.sweep_progress import SweepProgress
-    from nodegraph.graph.load import load_workflow
-    from nodegraph.sweeps.axes import Axes, checked, read_over, read_sweep
-    from nodegraph.sweeps.run import sweep as run_sweep
-
     if is_zip and not over:
         raise click.UsageError("--zip needs values to take together. Give them with --over.")
     if shard is not None and sheet and not gather:
         raise click.UsageError("--sheet needs all points, and --shard runs a part. Add --gather: the last part makes the sheet.")
     if gather and (options.force or options.verify or options.no_cache):
         raise click.UsageError("--gather takes all points from the cache. Leave out --force, --verify-cache and --no-cache.")
-    plugins, changes, display = options.plugins(ctx), options.changes, options.display
-    own = checked(Axes(axes=[read_over(text) for text in over], zip=is_zip)) if over else None
-    shown = SweepProgress(quiet=options.quiet, verbose=options.verbose)
+    plugins = options.plugins(ctx)
+    result = _run(file, plugins, options, axes=_axes(over, is_zip), batch=batch, shard=shard, gather=gather)
+    if result.missing and not options.quiet:
+        absent = f"point {result.missing[0]} is not in the cache"
+        echo(f"note: --gather: {absent}, so other parts are not done. The last one to end gathers all points", err=True)
+    is_whole = shard is None or (result.error is None and not result.missing)
+    sheets = _write_sheets(result, options.out, quiet=options.quiet) if sheet and is_whole else []
+    _show(result, sheets, options, plugins.backend)
+
+
+def _axes(over: Sequence[str], is_zip: bool) -> Axes | None:
+    """The axes that the command line gives; None if the file has to say what to try."""
+    from nodegraph.sweeps.axes import Axes, checked, read_over
+
+    return checked(Axes(axes=[read_over(text) for text in over], zip=is_zip)) if over else None
+
+
+def _run(file: Path, plugins: Plugins, options: OptionValues, *, axes: Axes | None, batch: int | None, **part: Any) -> SweepResult:
+    """Run the sweep, with its progress on stderr. `part` says which points run."""
+    from nodegraph.cli.running import run_in_engine
+    from nodegraph.cli.sweep_progress import SweepProgress
+    from nodegraph.graph.load import load_workflow
+    from nodegraph.sweeps.run import sweep as run_sweep
+
+    shown, changes = SweepProgress(quiet=options.quiet, verbose=options.verbose), options.changes
 
     def work(engine: Engine, workflow: Workflow) -> SweepResult:
-        axes = read_sweep({} if workflow.sweep is None else workflow.sweep, workflow.base) if own is None else own
         if batch is not None and batch > 1 and not options.quiet:
-            shown.line(
-                "note: --batch: the points run one by one. Computed together, a result may have other bits, which depend on the "
-                "other points, and nothing can rule that out"
-            )
+            shown.line(_NO_BATCH)
         return run_sweep(
             workflow,
             axes,
@@ -135,34 +155,36 @@ def sweep(
             raise_errors=False,
             overrides=changes,
             **options.run_options,
-            shard=shard,
-            gather=gather,
+            **part,
             on_start=shown.begin,
             on_point=shown.add,
         )
 
-    result = run_in_engine(
+    return run_in_engine(
         lambda: load_workflow(file, plugins, changes, options.bases),
         work,
         plugins,
-        display,
+        options.display,
         engine_options=options.engine_options,
         shown=shown,
     )
-    if result.missing and not options.quiet:
-        absent = f"point {result.missing[0]} is not in the cache"
-        echo(f"note: --gather: {absent}, so other parts are not done. The last one to end gathers all points", err=True)
-    is_whole = shard is None or (result.error is None and not result.missing)
-    made = _write_sheets(result, options.out, quiet=options.quiet) if sheet and is_whole else []
+
+
+def _show(result: SweepResult, sheets: Sequence[Path], options: OptionValues, backend: Backend) -> None:
+    """Print, show and open what the command promises. Raises the error that ended the sweep, if there is one."""
+    from nodegraph.cli.inline.outputs import NEVER, inline_outputs
+    from nodegraph.cli.running import wrong_results
+
+    display = options.display
     if options.as_json:
-        echo_json(json.dumps(_summary(result, options.out, made)))
+        echo_json(json.dumps(_summary(result, options.out, sheets)))
     else:
-        with inline_outputs(NEVER if display.quiet else display.inline, plugins.backend) as show:
-            _print_paths(result, options.out, made, show)
+        with inline_outputs(NEVER if display.quiet else display.inline, backend) as show:
+            _print_paths(result, options.out, sheets, show)
     if result.error is not None:
         raise result.error
     if display.viewer is not None:
-        display.viewer.open(made or [options.out / path for _, path in _outputs(result)])
+        display.viewer.open(sheets or [options.out / path for _, path in _outputs(result)])
     if wrong := sorted({name for point in result for name in point.differed}):
         raise wrong_results(wrong)
 
