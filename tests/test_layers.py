@@ -152,7 +152,7 @@ LAYERS: dict[str, str] = {
         "residency backend text_encoders"
     ),
     "nodegraph_nodes.pictures": (
-        "colours side_data files foreign foreign_files formats parameters sheets labelled_sheet difference inline"
+        "colours side_data files exif texts foreign foreign_files formats parameters sheets labelled_sheet difference inline"
     ),
     "nodegraph_nodes.pictures.inline": "png iterm kitty sixel show",
     "nodegraph_nodes.trained": "codec files models",

@@ -14,7 +14,8 @@ from PIL import Image as pillow
 from PIL.PngImagePlugin import PngInfo
 
 from nodegraph.cli import main
-from nodegraph_nodes.pictures.foreign import describe_picture, text_chunks
+from nodegraph_nodes.pictures.foreign import describe_picture
+from nodegraph_nodes.pictures.texts import text_chunks
 
 SETTINGS = ("prompt=a boat, a house: red", "sampled.schedule=karras")
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from nodegraph.plugin_api import WorkflowError
 from nodegraph_comfyui.reading.graph import problem
 from nodegraph_comfyui.reading.signs import is_picture, may_be_graph
-from nodegraph_nodes.pictures.foreign import text_chunks
+from nodegraph_nodes.pictures.texts import texts_in
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def find_graph(data: bytes, file: str) -> Found | None:
 
 def _in_picture(data: bytes, file: str) -> Found | None:
     """The graph in the texts of a picture: the one that ran, else the editor's."""
-    texts = text_chunks(data)
+    texts = texts_in(data)
     damaged = []
     for key in ("prompt", "workflow"):
         if key not in texts:

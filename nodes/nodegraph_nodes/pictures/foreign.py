@@ -1,16 +1,14 @@
-"""How other programs made a picture: what ComfyUI, AUTOMATIC1111's program, Forge and InvokeAI write into PNG files."""
+"""How other programs made a picture: what ComfyUI, AUTOMATIC1111's program, Forge and InvokeAI write into its file."""
 
 from __future__ import annotations
 
 import json
 import re
-import struct
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
-_LONGEST: Final = 16 << 20  # bytes of a text
+from nodegraph_nodes.pictures.texts import texts_in
+
 _LONGEST_LINE: Final = 1 << 16  # characters of settings
 _SETTING: Final = re.compile(r"[\s,]*([A-Za-z][\w /+().-]*):\s*")
 _JSON: Final = json.JSONDecoder()
@@ -19,57 +17,12 @@ _DREAM_OPTION: Final = re.compile(rf"(?<!\S)-([{''.join(_DREAM)}])\s*([^\s-]\S*)
 
 
 def describe_picture(data: bytes) -> dict[str, Any] | None:
-    """The program that made a PNG file, and its settings; None if it is none of these programs, or its texts cannot be read."""
-    texts = text_chunks(data)
+    """The program that made a PNG, JPEG or WebP file, and its settings; None if it is another, or its texts cannot be read."""
+    texts = texts_in(data)
     for key, describe in _PROGRAMS.items():
         if key in texts and (found := describe(texts[key])) is not None:
             return {name: value for name, value in found.items() if value not in (None, "")}
     return None
-
-
-def text_chunks(png: bytes) -> dict[str, str]:
-    """The texts in a PNG file by their keywords (PNG specification, 11.3.3). Damaged and very long ones are left out."""
-    texts: dict[str, str] = {}
-    position = len(_PNG) if png.startswith(_PNG) else len(png)
-    while position + 8 <= len(png):
-        (length,) = struct.unpack(">I", png[position : position + 4])
-        kind, body = png[position + 4 : position + 8], png[position + 8 : position + 8 + length]
-        position += 12 + length
-        if kind not in (b"tEXt", b"zTXt", b"iTXt") or len(body) < length or length > _LONGEST:
-            continue
-        key, _, rest = body.partition(b"\0")
-        try:
-            texts.setdefault(key.decode("latin-1"), _text(kind, rest))
-        except (ValueError, zlib.error, IndexError):
-            continue
-    return texts
-
-
-def _text(kind: bytes, rest: bytes) -> str:
-    if kind == b"tEXt":
-        return _decoded(rest)
-    if kind == b"zTXt":
-        return _decoded(_inflated(rest[1:]))
-    is_compressed = rest[0] == 1
-    content = rest[2:].split(b"\0", 2)[2]
-    return (_inflated(content) if is_compressed else content).decode()
-
-
-def _decoded(content: bytes) -> str:
-    """Text of a chunk that should be Latin-1; some programs write UTF-8 there."""
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
-
-
-def _inflated(content: bytes) -> bytes:
-    """Compressed text. Raises ValueError if it is very long, as a few bytes can stand for gigabytes."""
-    inflate = zlib.decompressobj()
-    found = inflate.decompress(content, _LONGEST)
-    if inflate.unconsumed_tail:
-        raise ValueError("a text that is too long")
-    return found
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -242,4 +195,4 @@ _PROGRAMS: Final[Mapping[str, Callable[[str], dict[str, Any] | None]]] = {
     "parameters": _automatic1111,
     "prompt": _comfyui,
 }
-"""What reads the text chunk of each name."""
+"""What reads the text of each name."""

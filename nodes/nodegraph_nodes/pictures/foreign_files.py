@@ -6,6 +6,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+from nodegraph_nodes.pictures.texts import texts_in
+
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _PICTURES: Final = {
     "nodegraph": (
@@ -20,14 +22,12 @@ _PICTURES: Final = {
 
 def describe_foreign_file(data: bytes) -> str | None:
     """How the sentence "FILE is ..." goes on for a picture with settings inside; None for other files."""
-    if not data.startswith(_PNG):
-        return None
-    keywords = set(_text_chunks(data))
+    keywords = set(_keywords(data) if data.startswith(_PNG) else texts_in(data))
     return next((text for keyword, text in _PICTURES.items() if keyword in keywords), None)
 
 
-def _text_chunks(png: bytes) -> Iterator[str]:
-    """The keywords of the text chunks of a PNG file."""
+def _keywords(png: bytes) -> Iterator[str]:
+    """The keywords of the text chunks of a PNG file, also of damaged ones."""
     position = len(_PNG)
     while position + 8 <= len(png):
         (length,) = struct.unpack(">I", png[position : position + 4])
