@@ -15,7 +15,6 @@ if __name__ == "__main__":
 
 from nodegraph.errors import WorkflowError
 from nodegraph.workflow.exchange import ImportRequest
-from nodegraph_comfyui.classes.by_hand import BY_HAND
 from nodegraph_comfyui.classes.table import TABLE
 from nodegraph_comfyui.importer import import_comfyui
 
@@ -24,12 +23,12 @@ _FAMILY = " is a graph for "
 
 def class_table() -> Iterator[str]:
     """A row for each class that becomes nodes here."""
-    yield "| ComfyUI | here | inputs | differences | import |"
-    yield "| --- | --- | --- | --- | --- |"
-    for imported, classes in (("yes", [found for found in TABLE.values() if found.here]), ("by hand", BY_HAND)):
-        for found in classes:
+    yield "| ComfyUI | here | inputs | differences |"
+    yield "| --- | --- | --- | --- |"
+    for found in TABLE.values():
+        if found.here:
             here = ", ".join(f"`{name}`" for name in found.here)
-            yield f"| `{found.name}` | {here} | {found.renamed} | {found.differs} | {imported} |"
+            yield f"| `{found.name}` | {here} | {found.renamed} | {found.differs} |"
 
 
 def outcome(path: Path) -> str:

@@ -67,8 +67,8 @@ LAYERS: dict[str, str] = {
     "nodegraph.workflow.editors": "json_schema stubs",
     "nodegraph.workflow.diagram": "diagram layout mermaid svg",
     "nodegraph_diffusion": (
-        "beside masks resizing canny tiles tiny networks noise_schedule checkpoint adapters conditioning denoising options "
-        "guidance schedules sampling testing text training recipes"
+        "beside masks resizing canny tiles latent_files tiny networks noise_schedule checkpoint adapters conditioning denoising "
+        "options guidance schedules sampling testing text training recipes"
     ),
     "nodegraph_diffusion.adapters": "lora",
     "nodegraph_diffusion.adapters.lora": "match family rotations formulas patch",
@@ -136,9 +136,9 @@ LAYERS: dict[str, str] = {
     "nodegraph_comfyui": "reading building classes families converting arranging files importer exporting plugin",
     "nodegraph_comfyui.building": "steps values call denoisers",
     "nodegraph_comfyui.classes": (
-        "node_class loaders conditioning guides images latents masks sampling samplers guidance sigmas primitives by_hand table"
+        "node_class renaming loaders conditioning guides images latents masks sampling samplers guidance sigmas primitives table"
     ),
-    "nodegraph_comfyui.exporting": "graph sampling models prompts latents pictures nodes editor exporter prompt_text",
+    "nodegraph_comfyui.exporting": "graph sampling models prompts latents pictures renamings nodes editor exporter prompt_text",
     "nodegraph_comfyui.reading": "signs numbers groups graph file api editor flatten",
     "nodegraph_training": "types data training nodes plugin",
     "nodegraph_training.data": "captions folder picture_world",

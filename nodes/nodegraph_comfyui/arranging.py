@@ -122,6 +122,8 @@ class _Arrangement:
             return ParamRef(self._param((value.owner, value.name), level))
         if isinstance(value, list):
             return [self._value(part, level) for part in value]
+        if isinstance(value, dict):
+            return {name: self._value(part, level) for name, part in value.items()}
         if not isinstance(value, Ref):
             return value
         place, source = self._places[level], self._present[value.step]

@@ -1,4 +1,4 @@
-"""Looks for the files that a graph names: pictures in ComfyUI's folder `input`, models in the user's folders."""
+"""Looks for the files that a graph names: pictures and latents in ComfyUI's folder `input`, models in the user's folders."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _HOLDS: Final[dict[str, Wanted]] = {
 INPUT: Final = "input"
 
 
-def found_pictures(converted: Converted, request: ImportRequest) -> None:
-    """Write the path of each picture that was found instead of its name."""
+def found_inputs(converted: Converted, request: ImportRequest) -> None:
+    """Write the path of each picture and latent that was found instead of its name."""
     names = {text for _, folder, text in converted.files if folder == INPUT}
-    paths = {text: path for text in names if (path := _picture(text, request)) is not None}
+    paths = {text: path for text in names if (path := _input(text, request)) is not None}
     for step in converted.steps.steps:
         for name, value in step.inputs.items():
             if name == "path" and isinstance(value, Setting) and value.value in paths:
@@ -44,14 +44,14 @@ def missing_files(converted: Converted, request: ImportRequest) -> Iterator[str]
     """A note for each file that was not found; running the workflow will be an error."""
     for node, folder, text in dict.fromkeys(converted.files):
         if folder == INPUT:
-            if _picture(text, request) is None:
-                yield f"{node}: there is no picture {text} beside {request.file}, or in a folder 'input' there"
+            if _input(text, request) is None:
+                yield f"{node}: there is no file {text} beside {request.file}, or in a folder 'input' there"
         elif (why := _why_missing(text, folder, request.base)) is not None:
             yield f"{node}: {why}"
 
 
-def _picture(text: str, request: ImportRequest) -> str | None:
-    """The path of a picture from the folder that relative paths start from."""
+def _input(text: str, request: ImportRequest) -> str | None:
+    """The path of a picture or a latent from the folder that relative paths start from."""
     places = (
         request.folder,
         request.folder / INPUT,

@@ -8,7 +8,7 @@ from nodegraph.plugin_api import Imported, ImportRequest
 from nodegraph_comfyui.arranging import arrange
 from nodegraph_comfyui.classes.table import widgets_of
 from nodegraph_comfyui.converting import convert
-from nodegraph_comfyui.files import found_pictures, missing_files
+from nodegraph_comfyui.files import found_inputs, missing_files
 from nodegraph_comfyui.reading.api import read_api
 from nodegraph_comfyui.reading.editor import read_editor
 from nodegraph_comfyui.reading.file import find_graph
@@ -23,7 +23,7 @@ def import_comfyui(request: ImportRequest) -> Imported | None:
         return None
     conversion = convert(graph, request.file, partial=request.partial)
     converted = conversion.converted
-    found_pictures(converted, request)
+    found_inputs(converted, request)
     arranged = arrange(converted.steps, request.name, request.base, all=request.partial)
     notes = (*converted.notes, *missing_files(converted, request))
     text = "\n\n".join((*graph.notes, *_groups(graph, arranged.names)))

@@ -203,7 +203,25 @@ class TensorCodec(SafetensorsCodec):
 
 
 class LatentCodec(TensorCodec):
-    """Stores a Latent; its space as channels, factor and scale, and its numbers if it has some."""
+    """Stores a Latent; its space as channels, factor and scale, and its numbers if it has some. Exports it as `.latent`, too."""
+
+    def in_format(self, extension: str, options: Mapping[str, Any]) -> LatentCodec:
+        if options:
+            raise ValueError(f"a {extension} file has no options, found {' and '.join(options)}. Leave it out")
+        if extension not in (".safetensors", ".latent"):
+            raise ValueError(f"a latent is written as .safetensors or .latent, found {extension}")
+        other = LatentCodec(self.value_type, self.tensor, self.axes, convert=self.convert)
+        other.extension = extension
+        return other
+
+    def export(self, value: Latent) -> list[bytes]:
+        if self.extension == ".safetensors":
+            return super().export(value)
+        from nodegraph_diffusion.latent_files import encode_latent
+
+        if value.space is None:
+            raise ValueError("a latent whose model is not known cannot be written as .latent. Save it as .safetensors")
+        return [encode_latent(value.samples.detach().cpu() / value.space.scaling_factor, self._metadata(value))]
 
     def plain_fields(self, value: Latent) -> dict[str, Any]:
         space = value.space

@@ -123,6 +123,7 @@ def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
         sigmas.split_sigmas,
         sigmas.flip_sigmas,
         image.composite,
+        image.paste,
         grid.resize,
         grid.label,
         grid.grid,

@@ -186,10 +186,41 @@ def test_tiles_are_noted(imported):
     assert any("decoded in one piece" in note for note in imported(graph).notes)
 
 
-def test_picture_that_is_placed_is_refused(imported):
-    pasted = node("ImageCompositeMasked", destination=["8", 0], source=["8", 0], x=8, y=0, resize_source=False, mask=["20", 1])
+def test_picture_is_pasted_at_its_place(imported):
+    pasted = node("ImageCompositeMasked", destination=["8", 0], source=["20", 0], x=8, y=16, resize_source=True)
     graph = changed(txt2img(), "9", images=["25", 0]) | {"20": node("LoadImage", image="x.png"), "25": pasted}
-    with pytest.raises(WorkflowError, match="here both pictures have the same size"):
+    found = imported(graph).workflow.nodes["pasted"]
+    assert found.type == "Paste"
+    assert {name: found.inputs[name] for name in ("x", "y", "stretch")} == {"x": 8, "y": 16, "stretch": True}
+    assert (found.inputs["image"].node, found.inputs["original"].node, "mask" in found.inputs) == ("picture", "image", False)
+
+
+def test_latent_of_a_file_belongs_to_the_vae_of_the_model_that_samples_it(imported):
+    graph = changed(txt2img(), "3", latent_image=["21", 0]) | {
+        "2": node("VAELoader", vae_name="other.safetensors"),
+        "21": node("LoadLatent", latent="start.latent"),
+    }
+    found = imported(graph).workflow.nodes["latent"]
+    assert (found.type, str(found.inputs["vae"])) == ("LoadLatent", "$checkpoint.vae")
+
+
+def test_each_part_of_a_batch_is_sampled_alone(engine, imported):
+    graph = changed(txt2img(steps=1), "5", width=16, height=16, batch_size=3)
+    whole = engine.run(imported(graph).workflow, targets=["sampled"])["sampled"]
+    rebatched = changed(graph, "3", latent_image=["21", 0]) | {"21": node("RebatchLatents", latents=["5", 0], batch_size=2)}
+    workflow = imported(rebatched).workflow
+    assert workflow.nodes["image"].inputs["each"].keys() == {"latent"}
+    parts = engine.run(workflow, targets=["sampled"])["sampled"]
+    assert [len(part.samples) for part in parts] == [2, 1]
+    torch.testing.assert_close(torch.cat([part.samples for part in parts]), whole.samples, atol=1e-4, rtol=1e-4)
+
+
+def test_batches_that_are_made_of_a_list_one_by_one_are_refused(imported):
+    graph = changed(txt2img(), "3", latent_image=["22", 0]) | {
+        "21": node("RebatchLatents", latents=["5", 0], batch_size=2),
+        "22": node("LatentBatch", samples1=["21", 0], samples2=["5", 0]),
+    }
+    with pytest.raises(WorkflowError, match="joins what comes out of a list"):
         imported(graph)
 
 
@@ -217,7 +248,9 @@ ConditioningSetMask: strength=1.0, set_cond_area
 ConditioningSetTimestepRange: start=0.0, end=1.0
 InpaintModelConditioning: noise_mask=True
 LatentComposite: x=0, y=0, feather=0
+LoadLatent: latent
 LatentCompositeMasked: x=0, y=0, resize_source=False
+RebatchLatents: batch_size=1
 RepeatLatentBatch: amount=1
 LatentFromBatch: batch_index=0, length=1
 LatentBatchSeedBehavior: seed_behavior='fixed'

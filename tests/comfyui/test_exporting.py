@@ -11,7 +11,13 @@ from nodegraph import Workflow
 from nodegraph.errors import WorkflowError
 from nodegraph.plugin_api import ExportRequest, Link
 from nodegraph.run.lock.facts import plain_nodes
+from nodegraph_comfyui.classes.table import TABLE
 from nodegraph_comfyui.exporting.exporter import export_comfyui, prefix_of
+from nodegraph_comfyui.exporting.latents import LATENTS
+from nodegraph_comfyui.exporting.models import MODELS
+from nodegraph_comfyui.exporting.pictures import PICTURES
+from nodegraph_comfyui.exporting.prompts import PROMPTS
+from nodegraph_comfyui.exporting.sampling import SAMPLING
 from tests.support.comfy_graphs import BY_HAND, changed, node, txt2img
 
 
@@ -28,6 +34,7 @@ def start(tmp_path):
     picture.paste((0, 0, 0, 0), (16, 16, 40, 40))
     (tmp_path / "input").mkdir()
     picture.save(tmp_path / "input/start.png")
+    (tmp_path / "input/start.latent").write_bytes(b"")
 
 
 def advanced():
@@ -126,6 +133,17 @@ GRAPHS = {
         "20": node("LoadImage", image="start.png"),
         "25": node("ImageCompositeMasked", destination=["20", 0], source=["8", 0], mask=["20", 1], x=0, y=0, resize_source=False),
     },
+    "placed": changed(txt2img(), "9", images=["26", 0])
+    | {
+        "20": node("LoadImage", image="start.png"),
+        "25": node("ImageCompositeMasked", destination=["8", 0], source=["20", 0], x=8, y=24, resize_source=False),
+        "26": node("ImageCompositeMasked", destination=["25", 0], source=["20", 0], x=0, y=0, resize_source=True, mask=["20", 1]),
+    },
+    "latent of a file": changed(txt2img(), "3", latent_image=["23", 0])
+    | {
+        "22": node("LoadLatent", latent="start.latent"),
+        "23": node("LatentCompositeMasked", destination=["5", 0], source=["22", 0], x=8, y=16, resize_source=True),
+    },
     "latents": changed(txt2img(), "3", latent_image=["23", 0])
     | {
         "22": node("LatentComposite", samples_to=["5", 0], samples_from=["5", 0], x=8, y=16, feather=8),
@@ -169,8 +187,9 @@ def test_levels_become_numbers_of_a_node_for_them(engine, imported, keys):
 def test_latents_are_saved(engine, imported):
     graph = txt2img() | {"9": node("SaveLatent", samples=["3", 0])}
     workflow = imported(graph).workflow
-    assert [output.save for output in workflow.outputs.values()] == ["latents/ComfyUI.safetensors"]
+    assert [output.save for output in workflow.outputs.values()] == ["latents/ComfyUI.latent"]
     found = exported(engine, workflow)
+    assert found.notes == ()
     nodes = json.loads(found.text)
     (saved,) = (part["inputs"] for part in nodes.values() if part["class_type"] == "SaveLatent")
     assert saved["filename_prefix"] == "latents/ComfyUI"
@@ -233,3 +252,15 @@ def test_pictures_carry_the_graph(engine, imported, tmp_path, keys):
     with Image.open(result.outputs["image"][0]) as picture:
         assert keys(json.loads(picture.text["prompt"])) == keys(graph)
     assert b"nodegraph" in data
+
+
+def test_node_that_is_renamed_loses_no_input(engine):
+    """A class under another name has all inputs of our node, so that no value is lost on the way out."""
+    by_hand = {*MODELS, *PROMPTS, *LATENTS, *PICTURES, *SAMPLING}
+    types = engine.plugins.nodes
+    for found in TABLE.values():
+        renaming = found.renaming
+        if renaming is None or renaming.type in by_hand:
+            continue
+        inputs = {port.here for port in found.known.values() if port.here} | {*renaming.always}
+        assert inputs == {port.name for port in types.get(renaming.type).value.inputs}, found.name

@@ -206,7 +206,7 @@ def test_picture_is_found_in_the_input_folder(imported, tmp_path):
         "20": node("LoadImage", image="start.png [input]"),
         "21": node("VAEEncode", pixels=["20", 0], vae=["4", 2]),
     }
-    assert any("there is no picture start.png" in note for note in imported(graph).notes)
+    assert any("there is no file start.png" in note for note in imported(graph).notes)
     (tmp_path / "input").mkdir()
     (tmp_path / "input/start.png").write_bytes(picture())
     found = imported(graph)

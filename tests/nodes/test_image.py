@@ -1,4 +1,4 @@
-"""LoadImage reads every common kind of picture file, and Composite keeps the original outside the mask."""
+"""LoadImage reads every common kind of picture file, Composite keeps the original outside the mask, and Paste places pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image as pillow
 
 from nodegraph import Run
-from nodegraph_nodes.nodes.image import composite, load_image
+from nodegraph_nodes.nodes.image import composite, load_image, paste
 from nodegraph_nodes.pictures.files import FORMATS
 from nodegraph_nodes.types import Image, Mask
 
@@ -242,3 +242,40 @@ def test_pictures_of_two_sizes_are_refused():
 def test_batches_of_two_sizes_are_refused():
     with pytest.raises(ValueError, match="found 3 of 'image', 2 of 'original', 1 of 'mask'"):
         composite(pixels(batch=3), pixels(batch=2), Mask(torch.ones(1, 4, 6)))
+
+
+# --- Paste
+
+
+def pasted(image, original, x, y, mask):
+    """Pixel by pixel, as ComfyUI's ImageCompositeMasked: (B, H, W, 3) arrays, and a mask (M, h, w) of the size of `image`."""
+    result = original.copy()
+    for k, row, column in np.ndindex(original.shape[:3]):
+        i, j = row - y, column - x
+        if 0 <= i < image.shape[1] and 0 <= j < image.shape[2]:
+            white = 1.0 if mask is None else mask[k % len(mask), i, j]
+            result[k, row, column] = image[k % len(image), i, j] * white + original[k, row, column] * (1 - white)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "size", "batch"), [(0, 0, (2, 3), 1), (4, 1, (3, 3), 1), (1, 3, (9, 9), 2), (6, 0, (2, 2), 3), (2, 2, (4, 6), 3)]
+)
+@pytest.mark.parametrize("masked", [False, True])
+def test_pictures_are_pasted_at_a_place(x, y, size, batch, masked):
+    generator = torch.Generator().manual_seed(x + y)
+    image, original = Image(torch.rand(batch, *size, 3, generator=generator)), pixels(batch=2, seed=1)
+    mask = Mask(torch.rand(1, *size, generator=generator)) if masked else None
+    result = paste(image, original, x, y, mask=mask).pixels
+    expected = pasted(*(part.pixels.numpy() for part in (image, original)), x, y, mask.values.numpy() if mask else None)
+    np.testing.assert_allclose(result.numpy(), expected, atol=1e-6)
+    assert torch.equal(original.pixels, pixels(batch=2, seed=1).pixels)
+
+
+def test_pasted_picture_and_its_mask_may_be_stretched():
+    image, original = Image(torch.full((1, 2, 3, 3), 0.25)), pixels()
+    assert torch.allclose(paste(image, original, stretch=True).pixels, torch.full((1, 4, 6, 3), 0.25))
+    half = Mask(torch.tensor([[[1.0, 0.0]]]))  # of two values, which are stretched over six columns of pixels
+    shares = torch.tensor([1, 1, 2 / 3, 1 / 3, 0, 0])[:, None]
+    expected = 0.25 * shares + original.pixels * (1 - shares)
+    assert torch.allclose(paste(image, original, mask=half, stretch=True).pixels, expected, atol=1e-6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 
 from nodegraph import Engine, NodeError, Workflow
 from nodegraph_diffusion.networks.config import LatentSpace
@@ -84,6 +85,53 @@ def test_damaged_latents_are_refused(tmp_path, latent, problem):
     (tmp_path / "a.safetensors").write_bytes(CODECS[Latent].export(latent)[0])
     with pytest.raises(ValueError, match=problem):
         load_latent(tmp_path / "a.safetensors")
+
+
+# --- ComfyUI's .latent files
+
+
+def comfyui_file(path, **tensors):
+    save_file(tensors, path, metadata={"prompt": "{}"})
+    return path
+
+
+def test_latent_of_comfyui_is_scaled_by_the_vae(tmp_path, model):
+    space = model.vae.part.config.latent
+    unscaled = torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(1))
+    path = comfyui_file(tmp_path / "a.latent", latent_tensor=unscaled, latent_format_version_0=torch.tensor([]))
+    found = load_latent(path, model.vae)
+    assert torch.allclose(found.samples, unscaled * space.scaling_factor)
+    assert (found.size, found.space) == ((3 * space.factor, 5 * space.factor), space)
+    old = comfyui_file(tmp_path / "old.latent", latent_tensor=unscaled.half())  # as Stable Diffusion 1 has it, and scaled
+    assert torch.allclose(load_latent(old, model.vae).samples, unscaled.half().float() / 0.18215 * space.scaling_factor)
+    with pytest.raises(
+        ValueError, match=r"a\.latent is a latent of ComfyUI's, which does not say for which model\. Give the 'vae'"
+    ):
+        load_latent(path)
+    wide = comfyui_file(tmp_path / "wide.latent", latent_tensor=torch.zeros(1, 16, 3, 5), latent_format_version_0=torch.tensor([]))
+    with pytest.raises(ValueError, match=r"the latent .*wide\.latent: expected cells"):
+        load_latent(wide, model.vae)
+    damaged = comfyui_file(tmp_path / "damaged.latent", latent_tensor=torch.zeros(4, 3), latent_format_version_0=torch.tensor([]))
+    with pytest.raises(ValueError, match=r"the latent .*damaged\.latent: expected float32"):
+        load_latent(damaged, model.vae)
+
+
+def test_latent_is_written_for_comfyui_and_read_again(tmp_path):
+    latent = random(batch=2, size=(47, 40), space=SDXL)
+    codec = CODECS[Latent].in_format(".latent", {})
+    (data,) = codec.export(latent)
+    (tmp_path / "a.latent").write_bytes(codec.embed(data, {"nodegraph": "x"}))
+    tensors = load_file(tmp_path / "a.latent")
+    assert torch.allclose(tensors["latent_tensor"], latent.samples / 0.13025)
+    assert tensors["latent_format_version_0"].numel() == 0
+    again = load_latent(tmp_path / "a.latent")
+    assert torch.allclose(again.samples, latent.samples, atol=1e-6)
+    assert (again.size, again.space, again.numbers) == (latent.size, latent.space, None)
+    assert codec.extract(codec.embed(data, {"nodegraph": "x"}))[1] == {"nodegraph": "x"}
+    with pytest.raises(ValueError, match=r"not known cannot be written as \.latent"):
+        codec.export(random(space=None))
+    with pytest.raises(ValueError, match=r"a latent is written as \.safetensors or \.latent, found \.png"):
+        CODECS[Latent].in_format(".png", {})
 
 
 # --- ResizeLatent
@@ -204,6 +252,15 @@ def test_a_mask_says_what_is_pasted():
     result = composite_latent(pasted, original, mask=Mask(left)).samples
     assert torch.equal(result[..., :2], pasted.samples[..., :2].expand(2, -1, -1, -1))
     assert torch.equal(result[..., 2:], original.samples[..., 2:])
+
+
+def test_pasted_latent_may_be_stretched():
+    original, small = random(h=4, w=4), random(h=2, w=8, seed=1)
+    expected = F.interpolate(small.samples, size=(4, 4), mode="bilinear")
+    assert torch.equal(composite_latent(small, original, stretch=True).samples, expected)
+    placed = composite_latent(small, original, 16, 8, stretch=True).samples  # it covers the right part of the lower three rows
+    assert torch.equal(placed[..., 1:, 2:], expected[..., :3, :2])
+    assert torch.equal(placed[..., 0, :], original.samples[..., 0, :])
 
 
 def test_what_cannot_be_pasted_is_an_error():

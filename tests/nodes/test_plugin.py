@@ -80,11 +80,11 @@ NODES = {
     "LoadTable": ({"path", "column"}, {"values": list[Any], "rows": list[Any], "columns": list[str]}),
     "FromList": ({"items", "index", "key"}, {"output": Any}),
     "TextTemplate": ({"text", "negative", "seed", "wildcards", "styles", "style"}, {"text": str, "negative": str}),
-    "LoadLatent": ({"path"}, {"output": Latent}),
+    "LoadLatent": ({"path", "vae"}, {"output": Latent}),
     "FromBatch": ({"latent", "index", "count"}, {"output": Latent}),
     "ImageFromBatch": ({"image", "index", "count"}, {"output": Image}),
     "ResizeLatent": ({"latent", "width", "height", "scale", "method", "crop"}, {"output": Latent}),
-    "CompositeLatent": ({"latent", "original", "x", "y", "feather", "mask"}, {"output": Latent}),
+    "CompositeLatent": ({"latent", "original", "x", "y", "feather", "mask", "stretch"}, {"output": Latent}),
     "RepeatLatent": ({"latent", "times"}, {"output": Latent}),
     "RepeatImage": ({"image", "times"}, {"output": Image}),
     "JoinLatents": ({"latents"}, {"output": Latent}),
@@ -134,6 +134,7 @@ NODES = {
     "SplitSigmas": ({"sigmas", "step"}, {"high": Sigmas, "low": Sigmas}),
     "FlipSigmas": ({"sigmas"}, {"output": Sigmas}),
     "Composite": ({"image", "original", "mask"}, {"output": Image}),
+    "Paste": ({"image", "original", "x", "y", "mask", "stretch"}, {"output": Image}),
 }
 """The names that workflows use: changing one breaks them."""
 

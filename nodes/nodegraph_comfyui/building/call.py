@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
-from nodegraph_comfyui.building.steps import Ref, Setting, Step, Steps, Wanted
+from nodegraph_comfyui.building.steps import EACH, Ref, Setting, Step, Steps, Wanted
 from nodegraph_comfyui.building.values import Refused, Value
 from nodegraph_comfyui.reading.graph import ComfyNode, Muted, Shared, Wire, shortened, shown
 from nodegraph_comfyui.reading.numbers import is_usable
@@ -166,6 +166,22 @@ class Call:
 
     def add(self, type: str, name: str, **inputs: Any) -> Ref:
         """Add a node called `name`, or by the title of the ComfyUI node. A name with `_` in front follows the title."""
+        return self._add(type, name, self._mapped(inputs))
+
+    def add_list(self, type: str, name: str, **inputs: Any) -> Ref:
+        """The same for a node that makes a list, and that takes lists as they are."""
+        return self._add(type, name, inputs, makes_list=True)
+
+    def _mapped(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The inputs of a node that runs once for each item of the lists among them, as in ComfyUI."""
+        steps = self.converted.steps
+        if any(steps.is_list(part) for value in inputs.values() if isinstance(value, list) for part in value):
+            raise RefusedError("it joins what comes out of a list, one by one, which does not exist here")
+        lists = {**inputs.get(EACH, {}), **{name: value for name, value in inputs.items() if steps.is_list(value)}}
+        others = {name: value for name, value in inputs.items() if name not in lists and name != EACH}
+        return {**others, EACH: lists} if lists else others
+
+    def _add(self, type: str, name: str, inputs: Mapping[str, Any], *, makes_list: bool = False) -> Ref:
         titled = slug(self.title)
         own = titled if titled and not name.startswith("_") else name.lstrip("_")
         if titled and name.startswith("_"):
@@ -173,7 +189,8 @@ class Call:
         present = {key: value for key, value in inputs.items() if value is not None}
         if len(self.converted.steps.steps) >= MOST_STEPS:
             raise RefusedError(f"the workflow would have more than {MOST_STEPS:,} nodes")
-        return self.converted.steps.add(Step(type, present, own, level=self.node.level, title=titled, origin=self.node.id))
+        place = {"level": self.node.level, "title": titled, "origin": self.node.id}
+        return self.converted.steps.add(Step(type, present, own, **place, makes_list=makes_list))
 
     def output(self, name: str, ref: Ref, save: str | None) -> None:
         """Add an output of the workflow."""

@@ -6,7 +6,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Container, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,16 @@ class SamplingSeed:
     """The seed of the sampler that a step feeds, which is not known before that is made."""
 
 
+EACH: Final = "each"
+"""The entry of a node that maps it over lists, by its inputs."""
+
+
 @dataclass(eq=False)
 class Step:
     """A node to be: its type, inputs, the name that it should have, and the subgraphs that it is inside.
 
     `origin` is the id of the ComfyUI node that it is made of, and `title` the name that the user gave that, or "".
+    `makes_list`: its type returns a list.
     """
 
     type: str
@@ -50,6 +55,7 @@ class Step:
     level: tuple[str, ...] = ()
     title: str = ""
     origin: str = ""
+    makes_list: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,10 @@ class Steps:
             if any(self._waits(value) for value in step.inputs.values()):
                 self._waiting.add(index)
         return Ref(self._known[key])
+
+    def is_list(self, value: Any) -> bool:
+        """Whether a value is a link to a list."""
+        return isinstance(value, Ref) and (self.steps[value.step].makes_list or EACH in self.steps[value.step].inputs)
 
     def _waits(self, value: Any) -> bool:
         return isinstance(value, SamplingSeed) or any(source.step in self._waiting for source in _refs(value))
@@ -118,10 +128,13 @@ class Steps:
 
 def _refs(value: Any) -> list[Ref]:
     """The links in the value of an input."""
-    return [part for part in (value if isinstance(value, list) else [value]) if isinstance(part, Ref)]
+    parts = value if isinstance(value, list) else value.values() if isinstance(value, dict) else [value]
+    return [part for part in parts if isinstance(part, Ref)]
 
 
 def _seeded(value: Any, seed: Any, made: Mapping[int, int]) -> Any:
     if isinstance(value, SamplingSeed):
         return seed
+    if isinstance(value, dict):
+        return {name: _seeded(part, seed, made) for name, part in value.items()}
     return Ref(made[value.step], value.port) if isinstance(value, Ref) and value.step in made else value

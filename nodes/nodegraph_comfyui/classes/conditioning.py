@@ -11,6 +11,7 @@ from nodegraph_comfyui.building.call import Call, RefusedError, file_name
 from nodegraph_comfyui.building.steps import Ref
 from nodegraph_comfyui.building.values import Clip, Cond
 from nodegraph_comfyui.classes.node_class import NodeClass
+from nodegraph_comfyui.classes.renaming import renamed
 
 _EMBEDDING: Final = re.compile(r"embedding:([^\s,:()]+)")
 
@@ -66,31 +67,17 @@ def _refiner(call: Call) -> Cond:
     return Cond(link=call.add("SizeCondition", "_size", conditioning=link, **sizes))
 
 
+_COMBINE: Final = renamed(
+    "ConditioningCombine",
+    "Conditioning (Combine)",
+    "conditioning_1:CONDITIONING conditioning_2:CONDITIONING",
+    "CombineConditioning combined CONDITIONING",
+)
+
+
 def _combine(call: Call) -> Cond:
-    names = ("conditioning_1", "conditioning_2")
-    areas = [call.get(name, Cond).area for name in names]
-    joined = _joined(call, "CombineConditioning", "combined", names)
-    return dataclasses.replace(joined, area=areas[0] if areas[0] == areas[1] else "mixed")
-
-
-def _concat(call: Call) -> Cond:
-    return _joined(call, "ConcatConditioning", "joined", ("conditioning_to", "conditioning_from"))
-
-
-def _average(call: Call) -> Cond:
-    names = ("conditioning_to", "conditioning_from")
-    return _joined(call, "AverageConditioning", "mixed", names, conditioning_to_strength=call["conditioning_to_strength"])
-
-
-def _joined(call: Call, type: str, name: str, names: tuple[str, str], **inputs: Any) -> Cond:
-    first, second = (call.get(name, Cond) for name in names)
-    if first.guides != second.guides:
-        raise RefusedError(
-            "one of its prompts has a ControlNet, a picture or a box that the other one does not have. Here they apply to the "
-            "UNet, and so to all prompts: apply them after this node in ComfyUI"
-        )
-    link = call.add(type, name, **{names[0]: first.link, names[1]: second.link}, **inputs)
-    return dataclasses.replace(first, link=link)
+    first, second = (call.get(name, Cond).area for name in ("conditioning_1", "conditioning_2"))
+    return dataclasses.replace(_COMBINE.convert(call), area=first if first == second else "mixed")
 
 
 def _area(call: Call) -> Cond:
@@ -113,24 +100,6 @@ def _area_strength(call: Call) -> Cond:
 
 def _with_area(call: Call, cond: Cond, inputs: dict[str, Any]) -> Cond:
     return dataclasses.replace(cond, link=call.add("SetArea", "area", conditioning=cond.link, **inputs), area=inputs)
-
-
-def _mask(call: Call) -> Cond:
-    cond = call.get("conditioning", Cond)
-    bounds = call.choice("set_cond_area", {"default": None, "mask bounds": True})
-    inputs = {"mask": call.link("mask"), "strength": call["strength"], "mask_bounds": bounds}
-    return dataclasses.replace(cond, link=call.add("SetMask", "masked", conditioning=cond.link, **inputs))
-
-
-def _range(call: Call) -> Cond:
-    cond = call.get("conditioning", Cond)
-    link = call.add("SetRange", "range", conditioning=cond.link, start=call["start"], end=call["end"])
-    return dataclasses.replace(cond, link=link)
-
-
-def _zero(call: Call) -> Cond:
-    cond = call.get("conditioning", Cond)
-    return dataclasses.replace(cond, link=call.add("ZeroOut", "zero", conditioning=cond.link))
 
 
 CLASSES: Final = (
@@ -179,32 +148,18 @@ CLASSES: Final = (
         here=("TextEncode", "SizeCondition"),
         renamed="ascore: `aesthetic`",
     ),
-    NodeClass(
-        name="ConditioningCombine",
-        title="Conditioning (Combine)",
-        inputs="conditioning_1:CONDITIONING conditioning_2:CONDITIONING",
-        outputs=("CONDITIONING",),
-        convert=_combine,
-        here=("CombineConditioning",),
-        renamed="`conditioning_1`, `conditioning_2`",
+    dataclasses.replace(_COMBINE, convert=_combine),
+    renamed(
+        "ConditioningConcat",
+        "Conditioning (Concat)",
+        "conditioning_to:CONDITIONING conditioning_from:CONDITIONING",
+        "ConcatConditioning joined CONDITIONING",
     ),
-    NodeClass(
-        name="ConditioningConcat",
-        title="Conditioning (Concat)",
-        inputs="conditioning_to:CONDITIONING conditioning_from:CONDITIONING",
-        outputs=("CONDITIONING",),
-        convert=_concat,
-        here=("ConcatConditioning",),
-        renamed="`conditioning_to`, `conditioning_from`",
-    ),
-    NodeClass(
-        name="ConditioningAverage",
-        title="Conditioning (Average)",
-        inputs="conditioning_to:CONDITIONING conditioning_from:CONDITIONING conditioning_to_strength:FLOAT=1.0",
-        outputs=("CONDITIONING",),
-        convert=_average,
-        here=("AverageConditioning",),
-        renamed="`conditioning_to`, `conditioning_from`, `conditioning_to_strength`",
+    renamed(
+        "ConditioningAverage",
+        "Conditioning (Average)",
+        "conditioning_to:CONDITIONING conditioning_from:CONDITIONING conditioning_to_strength:FLOAT=1.0",
+        "AverageConditioning mixed CONDITIONING",
     ),
     NodeClass(
         name="ConditioningSetArea",
@@ -234,31 +189,18 @@ CLASSES: Final = (
         here=("SetArea",),
         renamed="`strength`",
     ),
-    NodeClass(
-        name="ConditioningSetMask",
-        title="Conditioning (Set Mask)",
-        inputs="conditioning:CONDITIONING mask:MASK strength:FLOAT=1.0 set_cond_area:COMBO=default",
-        outputs=("CONDITIONING",),
-        convert=_mask,
-        here=("SetMask",),
-        renamed="`mask`, `strength`; set_cond_area: `mask_bounds`",
+    renamed(
+        "ConditioningSetMask",
+        "Conditioning (Set Mask)",
+        "conditioning:CONDITIONING mask:MASK strength:FLOAT=1.0 set_cond_area:COMBO=default>mask_bounds",
+        "SetMask masked CONDITIONING",
+        values={"set_cond_area": {"default": False, "mask bounds": True}},
     ),
-    NodeClass(
-        name="ConditioningSetTimestepRange",
-        title="ConditioningSetTimestepRange",
-        inputs="conditioning:CONDITIONING start:FLOAT=0.0 end:FLOAT=1.0",
-        outputs=("CONDITIONING",),
-        convert=_range,
-        here=("SetRange",),
-        renamed="`start`, `end`",
+    renamed(
+        "ConditioningSetTimestepRange",
+        "ConditioningSetTimestepRange",
+        "conditioning:CONDITIONING start:FLOAT=0.0 end:FLOAT=1.0",
+        "SetRange range CONDITIONING",
     ),
-    NodeClass(
-        name="ConditioningZeroOut",
-        title="ConditioningZeroOut",
-        inputs="conditioning:CONDITIONING",
-        outputs=("CONDITIONING",),
-        convert=_zero,
-        here=("ZeroOut",),
-        renamed="`conditioning`",
-    ),
+    renamed("ConditioningZeroOut", "ConditioningZeroOut", "conditioning:CONDITIONING", "ZeroOut zero CONDITIONING"),
 )

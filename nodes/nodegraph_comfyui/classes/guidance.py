@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Final
+from typing import Final
 
 from nodegraph_comfyui.building.call import Call, RefusedError
 from nodegraph_comfyui.building.denoisers import denoiser, guided, name_prompts, perp_neg, prepared_unet
 from nodegraph_comfyui.building.values import Cond, Guider, Model
-from nodegraph_comfyui.classes.node_class import NodeClass
+from nodegraph_comfyui.classes.node_class import NodeClass, read_inputs
 
 
 def _cfg(call: Call) -> Guider:
@@ -57,17 +57,25 @@ def _rescale(call: Call) -> Model:
     return dataclasses.replace(model, guidance=(("rescale", amount), *others), empty=None)
 
 
-def _perturbed(call: Call) -> Model:
-    return _guided(call, "perturbed_attention", scale=call.literal("scale"))
+def _around(name: str, title: str, inputs: str, guidance: str) -> NodeClass:
+    """A class that goes around the denoiser of a model, and whose values are the options of `guidance`."""
 
+    def convert(call: Call) -> Model:
+        model = call.get("model", Model)
+        options = tuple((name, call.literal(name)) for name, found in call.inputs.items() if found.is_value)
+        return dataclasses.replace(model, guidance=(*model.guidance, (guidance, options)))
 
-def _self_attention(call: Call) -> Model:
-    return _guided(call, "self_attention", scale=call.literal("scale"), blur_sigma=call.literal("blur_sigma"))
-
-
-def _guided(call: Call, name: str, **options: Any) -> Model:
-    model = call.get("model", Model)
-    return dataclasses.replace(model, guidance=(*model.guidance, (name, tuple(options.items()))))
+    known = read_inputs(inputs).values()
+    usual = ", ".join(f"{found.name}: {found.default}" for found in known if found.is_value)
+    return NodeClass(
+        name=name,
+        title=title,
+        inputs=inputs,
+        outputs=("MODEL",),
+        convert=convert,
+        here=("Guidance",),
+        renamed=f"`guidance: {guidance}`, `options: {{{usual}}}`",
+    )
 
 
 def _differential(call: Call) -> Model:
@@ -141,23 +149,12 @@ CLASSES: Final = (
         renamed="`guidance: rescale`; multiplier: `options: {amount: 0.7}`",
         differs="goes around a denoiser, before other guidance",
     ),
-    NodeClass(
-        name="PerturbedAttentionGuidance",
-        title="PerturbedAttentionGuidance",
-        inputs="model:MODEL scale:FLOAT=3.0",
-        outputs=("MODEL",),
-        convert=_perturbed,
-        here=("Guidance",),
-        renamed="`guidance: perturbed_attention`, `options: {scale: 3.0}`",
-    ),
-    NodeClass(
-        name="SelfAttentionGuidance",
-        title="Self-Attention Guidance",
-        inputs="model:MODEL scale:FLOAT=0.5 blur_sigma:FLOAT=2.0",
-        outputs=("MODEL",),
-        convert=_self_attention,
-        here=("Guidance",),
-        renamed="`guidance: self_attention`, `options: {scale: 0.5, blur_sigma: 2.0}`",
+    _around("PerturbedAttentionGuidance", "PerturbedAttentionGuidance", "model:MODEL scale:FLOAT=3.0", "perturbed_attention"),
+    _around(
+        "SelfAttentionGuidance",
+        "Self-Attention Guidance",
+        "model:MODEL scale:FLOAT=0.5 blur_sigma:FLOAT=2.0",
+        "self_attention",
     ),
     NodeClass(
         name="DifferentialDiffusion",

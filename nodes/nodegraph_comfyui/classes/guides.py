@@ -8,9 +8,10 @@ from typing import Any, Final
 from nodegraph_comfyui.building.call import Call
 from nodegraph_comfyui.building.denoisers import PICTURES
 from nodegraph_comfyui.building.steps import SamplingSeed
-from nodegraph_comfyui.building.values import Clip, Cond, Guide, Latents, Value
+from nodegraph_comfyui.building.values import Clip, Cond, Guide, Latents
 from nodegraph_comfyui.classes.conditioning import with_embeddings
 from nodegraph_comfyui.classes.node_class import NodeClass
+from nodegraph_comfyui.classes.renaming import renamed
 
 
 def _control(call: Call) -> Cond:
@@ -62,12 +63,6 @@ def _box(call: Call) -> Cond:
     links = {"gligen": call.link("gligen_textbox_model"), "text_encoder": encoder}
     inputs = {**links, "text": call.setting("text"), **place}
     return _with(call.get("conditioning_to", Cond), Guide(type="ApplyGligen", name="_box", inputs=(*inputs.items(),)))
-
-
-def _encode(call: Call) -> Value:
-    fit = call.choice("crop", {"center": None, "none": "stretch"})
-    links = {"image_encoder": call.link("clip_vision"), "image": call.link("image")}
-    return Value("CLIP_VISION_OUTPUT", call.add("ImageEncode", "seen", **links, fit=fit))
 
 
 def _picture_prompt(call: Call) -> Cond:
@@ -138,14 +133,13 @@ CLASSES: Final = (
         renamed="clip: `text_encoder`; gligen_textbox_model: `gligen`; `text`, `width`, `height`, `x`, `y`",
         differs="changes the UNet and applies to both sides, as in ComfyUI; `unit: fraction` counts in sides of the picture",
     ),
-    NodeClass(
-        name="CLIPVisionEncode",
-        title="CLIP Vision Encode",
-        inputs="clip_vision:CLIP_VISION image:IMAGE crop:COMBO=center",
-        outputs=("CLIP_VISION_OUTPUT",),
-        convert=_encode,
-        here=("ImageEncode",),
-        renamed="clip_vision: `image_encoder`; crop center, none: `fit: crop`, `fit: stretch`",
+    renamed(
+        "CLIPVisionEncode",
+        "CLIP Vision Encode",
+        "clip_vision:CLIP_VISION>image_encoder image:IMAGE crop:COMBO=center>fit",
+        "ImageEncode seen CLIP_VISION_OUTPUT",
+        values={"crop": {"center": "crop", "none": "stretch"}},
+        differs="crop center, none: `fit: crop`, `fit: stretch`",
     ),
     NodeClass(
         name="unCLIPConditioning",

@@ -9,6 +9,7 @@ from nodegraph_comfyui.building.call import Call, RefusedError
 from nodegraph_comfyui.building.steps import Ref
 from nodegraph_comfyui.building.values import Value
 from nodegraph_comfyui.classes.node_class import NodeClass
+from nodegraph_comfyui.classes.renaming import renamed
 from nodegraph_comfyui.reading.graph import shown
 
 _METHODS: Final = {name: name for name in ("bilinear", "area", "bicubic", "lanczos")} | {"nearest-exact": "nearest"}
@@ -19,16 +20,16 @@ _UNSAFE: Final = re.compile(r'[<>:"|?*\x00-\x1f\x7f]')
 
 
 def _load(call: Call) -> tuple[Value, Value]:
-    loaded = call.add("LoadImage", "picture", path=picture_file(call))
+    loaded = call.add("LoadImage", "picture", path=input_file(call, "image"))
     return Value("IMAGE", Ref(loaded.step, "image")), Value("MASK", Ref(loaded.step, "mask"))
 
 
-def picture_file(call: Call) -> Any:
-    """The picture that a node reads from the folder 'input'."""
-    found = call.file("image", "input", "image")
+def input_file(call: Call, name: str) -> Any:
+    """The file that a node reads from the folder 'input'."""
+    found = call.file(name, "input", name)
     marked = _FOLDER.search(found.value)
     if marked is not None and marked[1] != "input":
-        raise RefusedError(f"it reads a picture of ComfyUI's folder '{marked[1]}'. Copy the picture to 'input' first")
+        raise RefusedError(f"it reads a file of ComfyUI's folder '{marked[1]}'. Copy it to 'input' first")
     if marked is None:
         return found
     text = found.value[: marked.start()]
@@ -60,38 +61,6 @@ def _scale_to_megapixels(call: Call) -> Value:
     if call.literal("resolution_steps") != 1:
         raise RefusedError(f"'resolution_steps' is {call.literal('resolution_steps')}; here sides are not rounded to multiples")
     return _resized(call, megapixels=call["megapixels"])
-
-
-def _pad(call: Call) -> tuple[Value, Value]:
-    margins = {name: call[name] for name in ("left", "top", "right", "bottom")}
-    padded = call.add("Pad", "padded", image=call.link("image"), **margins, feather=call["feathering"])
-    return Value("IMAGE", Ref(padded.step, "image")), Value("MASK", Ref(padded.step, "mask"))
-
-
-def _composite(call: Call) -> Value:
-    if call.literal("x") or call.literal("y") or call.literal("resize_source"):
-        raise RefusedError("it places a picture with 'x', 'y' or 'resize_source'; here both pictures have the same size")
-    links = {"image": call.link("source"), "original": call.link("destination"), "mask": call.link("mask")}
-    return Value("IMAGE", call.add("Composite", "composite", **links))
-
-
-def _canny(call: Call) -> Value:
-    return Value(
-        "IMAGE", call.add("Canny", "edges", image=call.link("image"), low=call["low_threshold"], high=call["high_threshold"])
-    )
-
-
-def _upscale(call: Call) -> Value:
-    return Value("IMAGE", call.add("Upscale", "enlarged", image=call.link("image"), upscaler=call.link("upscale_model")))
-
-
-def _repeat(call: Call) -> Value:
-    return Value("IMAGE", call.add("RepeatImage", "repeated", image=call.link("image"), times=call["amount"]))
-
-
-def _take(call: Call) -> Value:
-    taken = call.add("ImageFromBatch", "taken", image=call.link("image"), index=call["batch_index"], count=call["length"])
-    return Value("IMAGE", taken)
 
 
 def _save(call: Call) -> None:
@@ -158,61 +127,33 @@ CLASSES: Final = (
         here=("Resize",),
         renamed="upscale_method: `method`; `megapixels`",
     ),
-    NodeClass(
-        name="ImagePadForOutpaint",
-        title="Pad Image for Outpainting",
-        inputs="image:IMAGE left:INT=0 top:INT=0 right:INT=0 bottom:INT=0 feathering:INT=40",
-        outputs=("IMAGE", "MASK"),
-        convert=_pad,
-        here=("Pad",),
-        renamed="`left`, `top`, `right`, `bottom`; feathering: `feather`",
+    renamed(
+        "ImagePadForOutpaint",
+        "Pad Image for Outpainting",
+        "image:IMAGE left:INT=0 top:INT=0 right:INT=0 bottom:INT=0 feathering:INT=40>feather",
+        "Pad padded image:IMAGE mask:MASK",
     ),
-    NodeClass(
-        name="ImageCompositeMasked",
-        title="ImageCompositeMasked",
-        inputs="destination:IMAGE source:IMAGE x:INT=0 y:INT=0 resize_source:BOOLEAN=false mask:MASK?",
-        outputs=("IMAGE",),
-        convert=_composite,
-        here=("Composite",),
-        renamed="destination: `original`; source: `image`; `mask`",
-        differs="both pictures have the same size, and there is a mask: with x or y, graphs are not imported",
+    renamed(
+        "ImageCompositeMasked",
+        "ImageCompositeMasked",
+        "destination:IMAGE>original source:IMAGE>image x:INT=0 y:INT=0 resize_source:BOOLEAN=false>stretch mask:MASK?",
+        "Paste pasted IMAGE",
+        differs="`Composite` is for two pictures of one size",
     ),
-    NodeClass(
-        name="Canny",
-        title="Canny",
-        inputs="image:IMAGE low_threshold:FLOAT=0.4 high_threshold:FLOAT=0.8",
-        outputs=("IMAGE",),
-        convert=_canny,
-        here=("Canny",),
-        renamed="low_threshold, high_threshold: `low`, `high`",
-    ),
-    NodeClass(
-        name="RepeatImageBatch",
-        title="RepeatImageBatch",
-        inputs="image:IMAGE amount:INT=1",
-        outputs=("IMAGE",),
-        convert=_repeat,
-        here=("RepeatImage",),
-        renamed="amount: `times`",
-    ),
-    NodeClass(
-        name="ImageFromBatch",
-        title="ImageFromBatch",
-        inputs="image:IMAGE batch_index:INT=0 length:INT=1",
-        outputs=("IMAGE",),
-        convert=_take,
-        here=("ImageFromBatch",),
-        renamed="batch_index: `index`; length: `count`",
+    renamed("Canny", "Canny", "image:IMAGE low_threshold:FLOAT=0.4>low high_threshold:FLOAT=0.8>high", "Canny edges IMAGE"),
+    renamed("RepeatImageBatch", "RepeatImageBatch", "image:IMAGE amount:INT=1>times", "RepeatImage repeated IMAGE"),
+    renamed(
+        "ImageFromBatch",
+        "ImageFromBatch",
+        "image:IMAGE batch_index:INT=0>index length:INT=1>count",
+        "ImageFromBatch taken IMAGE",
         differs="too large a number is an error",
     ),
-    NodeClass(
-        name="ImageUpscaleWithModel",
-        title="Upscale Image (using Model)",
-        inputs="upscale_model:UPSCALE_MODEL image:IMAGE",
-        outputs=("IMAGE",),
-        convert=_upscale,
-        here=("Upscale",),
-        renamed="upscale_model: `upscaler`; `image`",
+    renamed(
+        "ImageUpscaleWithModel",
+        "Upscale Image (using Model)",
+        "upscale_model:UPSCALE_MODEL>upscaler image:IMAGE",
+        "Upscale enlarged IMAGE",
         differs="tiles of 512 pixels that overlap by 32, as in ComfyUI: `tile`, `overlap`",
     ),
     NodeClass(

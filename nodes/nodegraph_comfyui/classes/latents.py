@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from nodegraph_comfyui.building.call import Call, RefusedError
 from nodegraph_comfyui.building.steps import Ref
-from nodegraph_comfyui.building.values import Latents, Value
-from nodegraph_comfyui.classes.images import save_name
+from nodegraph_comfyui.building.values import Latents
+from nodegraph_comfyui.classes.images import input_file, save_name
 from nodegraph_comfyui.classes.node_class import NodeClass
+from nodegraph_comfyui.classes.renaming import renamed
 
 _METHODS: Final = {name: name for name in ("bilinear", "area", "bicubic", "bislerp")} | {"nearest-exact": "nearest"}
 
@@ -23,26 +24,13 @@ def _empty(call: Call) -> Latents:
     return Latents(link=link)
 
 
-def _decode(call: Call) -> Value:
-    return Value("IMAGE", call.add("VAEDecode", "image", vae=call.link("vae"), latent=call.get("samples", Latents).link))
-
-
-def _encode(call: Call) -> Latents:
-    return Latents(link=call.add("VAEEncode", "encoded", vae=call.link("vae"), image=call.link("pixels"), fit="crop"))
-
-
-def _decode_in_tiles(call: Call) -> Value:
-    call.note("the picture is decoded in one piece, not in tiles")
-    return _decode(call)
-
-
-def _encode_in_tiles(call: Call) -> Latents:
-    call.note("the picture is encoded in one piece, not in tiles")
-    return _encode(call)
+def _load(call: Call) -> Latents:
+    vae = call.converted.vaes.get(call.node.id)
+    return Latents(link=call.add("LoadLatent", "latent", path=input_file(call, "latent"), vae=vae))
 
 
 def _save(call: Call) -> None:
-    call.output("latent", call.get("samples", Latents).link, f"{save_name(call.literal('filename_prefix'))}.safetensors")
+    call.output("latent", call.get("samples", Latents).link, f"{save_name(call.literal('filename_prefix'))}.latent")
 
 
 def _encode_to_inpaint(call: Call) -> Latents:
@@ -65,43 +53,17 @@ def _upscale(call: Call) -> Latents:
     return _resized(call, **size, crop=crop)
 
 
-def _upscale_by(call: Call) -> Latents:
-    return _resized(call, scale=call["scale_by"])
-
-
 def _resized(call: Call, **size: Any) -> Latents:
     latents = call.get("samples", Latents)
     method = call.choice("upscale_method", _METHODS)
     return dataclasses.replace(latents, link=call.add("ResizeLatent", "resized", latent=latents.link, method=method, **size))
 
 
-def _composite(call: Call) -> Latents:
-    below, above = call.get("samples_to", Latents), call.get("samples_from", Latents)
-    place = {name: call[name] for name in ("x", "y", "feather")}
-    return dataclasses.replace(
-        below, link=call.add("CompositeLatent", "composite", latent=above.link, original=below.link, **place)
-    )
-
-
-def _composite_masked(call: Call) -> Latents:
-    below, above = call.get("destination", Latents), call.get("source", Latents)
-    if call.literal("resize_source"):
-        raise RefusedError("'resize_source' is on, which does not exist here: resize the source before in ComfyUI")
-    mask = call.link("mask") if call.has("mask") else None
-    place = {name: call[name] for name in ("x", "y")}
-    link = call.add("CompositeLatent", "composite", latent=above.link, original=below.link, mask=mask, **place)
-    return dataclasses.replace(below, link=link)
-
-
-def _repeat(call: Call) -> Latents:
-    latents = call.get("samples", Latents)
-    return dataclasses.replace(latents, link=call.add("RepeatLatent", "repeated", latent=latents.link, times=call["amount"]))
-
-
-def _take(call: Call) -> Latents:
-    latents = call.get("samples", Latents)
-    taken = call.add("FromBatch", "taken", latent=latents.link, index=call["batch_index"], count=call["length"])
-    return dataclasses.replace(latents, link=taken)
+def _rebatch(call: Call) -> Latents:
+    """A list of batches: the nodes below run once for each."""
+    latents = call.get("latents", Latents)
+    link = latents.link if call.converted.steps.is_list(latents.link) else [latents.link]
+    return dataclasses.replace(latents, link=call.add_list("Rebatch", "rebatched", latents=link, count=call["batch_size"]))
 
 
 def _join(call: Call) -> Latents:
@@ -109,12 +71,7 @@ def _join(call: Call) -> Latents:
     return dataclasses.replace(first, link=call.add("JoinLatents", "joined", latents=[first.link, second.link]))
 
 
-def _same_noise(call: Call) -> Latents:
-    latents, noise = call.get("samples", Latents), call.choice("seed_behavior", {"fixed": "same", "random": "different"})
-    return dataclasses.replace(latents, link=call.add("BatchNoise", "batch", latent=latents.link, noise=noise))
-
-
-_TILES: Final = "tile_size:INT=512 overlap:INT=64 temporal_size:INT=64 temporal_overlap:INT=8"
+_TILES: Final = "tile_size:INT=512>- overlap:INT=64>- temporal_size:INT=64>- temporal_overlap:INT=8>-"
 
 CLASSES: Final = (
     NodeClass(
@@ -130,45 +87,47 @@ CLASSES: Final = (
             "cropped again"
         ),
     ),
-    NodeClass(
-        name="VAEDecode",
-        title="VAE Decode",
-        inputs="samples:LATENT vae:VAE",
-        outputs=("IMAGE",),
-        convert=_decode,
-        here=("VAEDecode",),
-        renamed="samples: `latent`",
+    renamed(
+        "VAEDecode",
+        "VAE Decode",
+        "samples:LATENT>latent vae:VAE",
+        "VAEDecode image IMAGE",
         differs="sides that are not multiples of 8 are padded, not cropped",
     ),
-    NodeClass(
-        name="VAEEncode",
-        title="VAE Encode",
-        inputs="pixels:IMAGE vae:VAE",
-        outputs=("LATENT",),
-        convert=_encode,
-        here=("VAEEncode",),
-        renamed="pixels: `image`",
+    renamed(
+        "VAEEncode",
+        "VAE Encode",
+        "pixels:IMAGE>image vae:VAE",
+        "VAEEncode encoded LATENT",
+        always={"fit": "crop"},
         differs="sides that are not multiples of 8 are padded; `fit: crop` crops them, as ComfyUI does",
     ),
-    NodeClass(
-        name="VAEDecodeTiled",
-        title="VAE Decode (Tiled)",
-        inputs=f"samples:LATENT vae:VAE {_TILES}",
-        outputs=("IMAGE",),
-        convert=_decode_in_tiles,
-        here=("VAEDecode",),
-        renamed="samples: `latent`",
+    renamed(
+        "VAEDecodeTiled",
+        "VAE Decode (Tiled)",
+        f"samples:LATENT>latent vae:VAE {_TILES}",
+        "VAEDecode image IMAGE",
+        note="the picture is decoded in one piece, not in tiles",
         differs="decodes in one piece",
     ),
-    NodeClass(
-        name="VAEEncodeTiled",
-        title="VAE Encode (Tiled)",
-        inputs=f"pixels:IMAGE vae:VAE {_TILES}",
-        outputs=("LATENT",),
-        convert=_encode_in_tiles,
-        here=("VAEEncode",),
-        renamed="pixels: `image`",
+    renamed(
+        "VAEEncodeTiled",
+        "VAE Encode (Tiled)",
+        f"pixels:IMAGE>image vae:VAE {_TILES}",
+        "VAEEncode encoded LATENT",
+        always={"fit": "crop"},
+        note="the picture is encoded in one piece, not in tiles",
         differs="encodes in one piece",
+    ),
+    NodeClass(
+        name="LoadLatent",
+        title="Load Latent",
+        inputs="latent:COMBO",
+        outputs=("LATENT",),
+        convert=_load,
+        here=("LoadLatent",),
+        renamed="latent: `path`",
+        differs="needs the VAE, and knows the scale of the latent from it",
     ),
     NodeClass(
         name="SaveLatent",
@@ -176,7 +135,6 @@ CLASSES: Final = (
         inputs="samples:LATENT filename_prefix:STRING=latents/ComfyUI",
         convert=_save,
         renamed="`outputs:` of the workflow",
-        differs="as `.safetensors`, not ComfyUI's `.latent`",
         is_end=True,
     ),
     NodeClass(
@@ -212,52 +170,33 @@ CLASSES: Final = (
             "`VAEEncode` resizes the picture instead"
         ),
     ),
-    NodeClass(
-        name="LatentUpscaleBy",
-        title="Upscale Latent By",
-        inputs="samples:LATENT upscale_method:COMBO=nearest-exact scale_by:FLOAT=1.5",
-        outputs=("LATENT",),
-        convert=_upscale_by,
-        here=("ResizeLatent",),
-        renamed="upscale_method: `method`; scale_by: `scale`",
+    renamed(
+        "LatentUpscaleBy",
+        "Upscale Latent By",
+        "samples:LATENT>latent upscale_method:COMBO=nearest-exact>method scale_by:FLOAT=1.5>scale",
+        "ResizeLatent resized LATENT",
+        values={"upscale_method": _METHODS},
     ),
-    NodeClass(
-        name="LatentComposite",
-        title="Latent Composite",
-        inputs="samples_to:LATENT samples_from:LATENT x:INT=0 y:INT=0 feather:INT=0",
-        outputs=("LATENT",),
-        convert=_composite,
-        here=("CompositeLatent",),
-        renamed="samples_to: `original`; samples_from: `latent`; `x`, `y`, `feather`",
-        differs="x and y from 0",
+    renamed(
+        "LatentComposite",
+        "Latent Composite",
+        "samples_to:LATENT>original samples_from:LATENT>latent x:INT=0 y:INT=0 feather:INT=0",
+        "CompositeLatent composite LATENT",
+        differs="x and y inside the original",
     ),
-    NodeClass(
-        name="LatentCompositeMasked",
-        title="LatentCompositeMasked",
-        inputs="destination:LATENT source:LATENT x:INT=0 y:INT=0 resize_source:BOOLEAN=false mask:MASK?",
-        outputs=("LATENT",),
-        convert=_composite_masked,
-        here=("CompositeLatent",),
-        renamed="destination: `original`; source: `latent`; `x`, `y`, `mask`",
-        differs="x and y from 0; resize_source: `ResizeLatent`",
+    renamed(
+        "LatentCompositeMasked",
+        "LatentCompositeMasked",
+        "destination:LATENT>original source:LATENT>latent x:INT=0 y:INT=0 resize_source:BOOLEAN=false>stretch mask:MASK?",
+        "CompositeLatent composite LATENT",
+        differs="x and y inside the original",
     ),
-    NodeClass(
-        name="RepeatLatentBatch",
-        title="Repeat Latent Batch",
-        inputs="samples:LATENT amount:INT=1",
-        outputs=("LATENT",),
-        convert=_repeat,
-        here=("RepeatLatent",),
-        renamed="amount: `times`",
-    ),
-    NodeClass(
-        name="LatentFromBatch",
-        title="Latent From Batch",
-        inputs="samples:LATENT batch_index:INT=0 length:INT=1",
-        outputs=("LATENT",),
-        convert=_take,
-        here=("FromBatch",),
-        renamed="samples: `latent`; batch_index: `index`; length: `count`",
+    renamed("RepeatLatentBatch", "Repeat Latent Batch", "samples:LATENT>latent amount:INT=1>times", "RepeatLatent repeated LATENT"),
+    renamed(
+        "LatentFromBatch",
+        "Latent From Batch",
+        "samples:LATENT>latent batch_index:INT=0>index length:INT=1>count",
+        "FromBatch taken LATENT",
         differs="too large a number is an error. `Noise` for them is that of the batch, as in ComfyUI",
     ),
     NodeClass(
@@ -271,12 +210,20 @@ CLASSES: Final = (
         differs="any number of them",
     ),
     NodeClass(
-        name="LatentBatchSeedBehavior",
-        title="LatentBatchSeedBehavior",
-        inputs="samples:LATENT seed_behavior:COMBO=fixed",
+        name="RebatchLatents",
+        title="Rebatch Latents",
+        inputs="latents:LATENT batch_size:INT=1",
         outputs=("LATENT",),
-        convert=_same_noise,
-        here=("BatchNoise",),
-        renamed="seed_behavior fixed, random: `noise: same`, `noise: different`",
+        convert=_rebatch,
+        here=("Rebatch",),
+        renamed="batch_size: `count`",
+        differs="the nodes below have `each`. A mask is not divided: give a single one",
+    ),
+    renamed(
+        "LatentBatchSeedBehavior",
+        "LatentBatchSeedBehavior",
+        "samples:LATENT>latent seed_behavior:COMBO=fixed>noise",
+        "BatchNoise batch LATENT",
+        values={"seed_behavior": {"fixed": "same", "random": "different"}},
     ),
 )

@@ -9,6 +9,7 @@ from nodegraph_comfyui.building.call import Call, RefusedError
 from nodegraph_comfyui.building.steps import Ref
 from nodegraph_comfyui.building.values import Clip, Model, Value
 from nodegraph_comfyui.classes.node_class import NodeClass
+from nodegraph_comfyui.classes.renaming import renamed
 
 _PREDICTIONS: Final = {"eps": "eps", "v_prediction": "v"}
 _CLIP_TYPES: Final = {"stable_diffusion": None, "sdxl": "sdxl"}
@@ -26,10 +27,6 @@ def _opened(call: Call, inputs: dict[str, Any]) -> tuple[Model, Clip, Value]:
 
 def _diffusers(call: Call) -> tuple[Model, Clip, Value]:
     return _opened(call, {"model": call.file("model_path", "diffusers", "model")})
-
-
-def _vae(call: Call) -> Value:
-    return Value("VAE", call.add("LoadVAE", "vae", vae=call.file("vae_name", "vae", "vae")))
 
 
 def _unet(call: Call) -> Model:
@@ -51,57 +48,16 @@ def _dual_clip(call: Call) -> Clip:
     return Clip(encoder=call.add("LoadTextEncoder", "text_encoder", text_encoder=first, text_encoder_2=second, kind="sdxl"))
 
 
-def _lora(call: Call) -> tuple[Model, Clip]:
-    model, clip = call.get("model", Model), call.get("clip", Clip)
-    unet, encoder = _adapted(call, model, clip.encoder, call["strength_clip"])
-    return dataclasses.replace(model, unet=unet, loader=None), dataclasses.replace(clip, encoder=encoder)
-
-
 def _lora_of_model(call: Call) -> Model:
     model = call.get("model", Model)
     others = (value.encoder for value in call.converted.values.values() if isinstance(value, Clip))
     encoder = model.encoder or next(others, None)
     if encoder is None:
         raise RefusedError("it needs text encoders here, and the graph has none. Add a loader of them in ComfyUI")
-    unet, _ = _adapted(call, model, encoder, 0.0)
-    return dataclasses.replace(model, unet=unet, loader=None)
-
-
-def _adapted(call: Call, model: Model, encoder: Ref, strength_text: Any) -> tuple[Ref, Ref]:
-    loaded = call.add(
-        "LoadLora",
-        "lora",
-        unet=model.unet,
-        text_encoder=encoder,
-        file=call.file("lora_name", "loras", "lora"),
-        strength_unet=call["strength_model"],
-        strength_text=strength_text,
-    )
-    return Ref(loaded.step, "unet"), Ref(loaded.step, "text_encoder")
-
-
-def _control_net(call: Call) -> Value:
-    return Value(
-        "CONTROL_NET", call.add("LoadControlNet", "control_net", file=call.file("control_net_name", "controlnet", "control_net"))
-    )
-
-
-def _diff_control_net(call: Call) -> Value:
-    file, model = call.file("control_net_name", "controlnet", "control_net"), call.get("model", Model)
-    return Value("CONTROL_NET", call.add("LoadControlNet", "control_net", file=file, unet=model.unet))
-
-
-def _upscaler(call: Call) -> Value:
-    return Value("UPSCALE_MODEL", call.add("LoadUpscaler", "upscaler", file=call.file("model_name", "upscale_models", "upscaler")))
-
-
-def _image_encoder(call: Call) -> Value:
-    file = call.file("clip_name", "clip_vision", "image_encoder")
-    return Value("CLIP_VISION", call.add("LoadImageEncoder", "image_encoder", file=file))
-
-
-def _gligen(call: Call) -> Value:
-    return Value("GLIGEN", call.add("LoadGligen", "gligen", file=call.file("gligen_name", "gligen", "gligen")))
+    file, strength = call.file("lora_name", "loras", "lora"), call["strength_model"]
+    links = {"unet": model.unet, "text_encoder": encoder}
+    loaded = call.add("LoadLora", "lora", **links, file=file, strength_unet=strength, strength_text=0.0)
+    return dataclasses.replace(model, unet=Ref(loaded.step, "unet"), loader=None)
 
 
 def _discrete(call: Call) -> Model:
@@ -149,14 +105,11 @@ CLASSES: Final = (
         renamed="model_path: `model`",
         is_loader=True,
     ),
-    NodeClass(
-        name="VAELoader",
-        title="Load VAE",
-        inputs="vae_name:COMBO",
-        outputs=("VAE",),
-        convert=_vae,
-        here=("LoadVAE",),
-        renamed="vae_name: `vae`",
+    renamed(
+        "VAELoader",
+        "Load VAE",
+        "vae_name:COMBO@vae>vae",
+        "LoadVAE vae VAE",
         differs="use `like: $model.vae` for SDXL, since VAE files do not contain the scale",
         is_loader=True,
     ),
@@ -201,14 +154,12 @@ CLASSES: Final = (
         renamed="sampling: `prediction`; zsnr: `zero_snr`",
         differs="inputs of `LoadModel`. `lcm` is only a sampler; `x0` is not available",
     ),
-    NodeClass(
-        name="LoraLoader",
-        title="Load LoRA",
-        inputs="model:MODEL clip:CLIP lora_name:COMBO strength_model:FLOAT=1.0 strength_clip:FLOAT=1.0",
-        outputs=("MODEL", "CLIP"),
-        convert=_lora,
-        here=("LoadLora",),
-        renamed="lora_name: `file`; strength_model: `strength_unet`; strength_clip: `strength_text`",
+    renamed(
+        "LoraLoader",
+        "Load LoRA",
+        "model:MODEL>unet clip:CLIP>text_encoder lora_name:COMBO@loras>file strength_model:FLOAT=1.0>strength_unet "
+        "strength_clip:FLOAT=1.0>strength_text",
+        "LoadLora lora unet:MODEL text_encoder:CLIP",
     ),
     NodeClass(
         name="LoraLoaderModelOnly",
@@ -220,58 +171,43 @@ CLASSES: Final = (
         renamed="lora_name: `file`; strength_model: `strength_unet`",
         differs="`strength_text` is 0",
     ),
-    NodeClass(
-        name="ControlNetLoader",
-        title="Load ControlNet Model",
-        inputs="control_net_name:COMBO",
-        outputs=("CONTROL_NET",),
-        convert=_control_net,
-        here=("LoadControlNet",),
-        renamed="control_net_name: `file`",
+    renamed(
+        "ControlNetLoader",
+        "Load ControlNet Model",
+        "control_net_name:COMBO@controlnet>file",
+        "LoadControlNet control_net CONTROL_NET",
         differs=(
             'also T2I-Adapters for Stable Diffusion 1. For a file called "shuffle", ComfyUI averages the residuals: write '
             "`global_pool: true`"
         ),
         is_loader=True,
     ),
-    NodeClass(
-        name="DiffControlNetLoader",
-        title="Load ControlNet Model (diff)",
-        inputs="model:MODEL control_net_name:COMBO",
-        outputs=("CONTROL_NET",),
-        convert=_diff_control_net,
-        here=("LoadControlNet",),
-        renamed="control_net_name: `file`; model: `unet`",
+    renamed(
+        "DiffControlNetLoader",
+        "Load ControlNet Model (diff)",
+        "model:MODEL>unet control_net_name:COMBO@controlnet>file",
+        "LoadControlNet control_net CONTROL_NET",
     ),
-    NodeClass(
-        name="GLIGENLoader",
-        title="GLIGENLoader",
-        inputs="gligen_name:COMBO",
-        outputs=("GLIGEN",),
-        convert=_gligen,
-        here=("LoadGligen",),
-        renamed="gligen_name: `file`",
+    renamed(
+        "GLIGENLoader",
+        "GLIGENLoader",
+        "gligen_name:COMBO@gligen>file",
+        "LoadGligen gligen GLIGEN",
         is_loader=True,
     ),
-    NodeClass(
-        name="CLIPVisionLoader",
-        title="Load CLIP Vision",
-        inputs="clip_name:COMBO",
-        outputs=("CLIP_VISION",),
-        convert=_image_encoder,
-        here=("LoadImageEncoder",),
-        renamed="clip_name: `file`",
+    renamed(
+        "CLIPVisionLoader",
+        "Load CLIP Vision",
+        "clip_name:COMBO@clip_vision>file",
+        "LoadImageEncoder image_encoder CLIP_VISION",
         differs="CLIP's; SigLIP and others are not read",
         is_loader=True,
     ),
-    NodeClass(
-        name="UpscaleModelLoader",
-        title="Load Upscale Model",
-        inputs="model_name:COMBO",
-        outputs=("UPSCALE_MODEL",),
-        convert=_upscaler,
-        here=("LoadUpscaler",),
-        renamed="model_name: `file`",
+    renamed(
+        "UpscaleModelLoader",
+        "Load Upscale Model",
+        "model_name:COMBO@upscale_models>file",
+        "LoadUpscaler upscaler UPSCALE_MODEL",
         differs="ESRGAN, BSRGAN, Real-ESRGAN; others with the extra `upscale`; a `.pth` needs `--allow-pickles`",
         is_loader=True,
     ),

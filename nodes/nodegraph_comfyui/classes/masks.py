@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from nodegraph_comfyui.building.call import Call
 from nodegraph_comfyui.building.values import Value
-from nodegraph_comfyui.classes.images import picture_file
+from nodegraph_comfyui.classes.images import input_file
 from nodegraph_comfyui.classes.node_class import NodeClass
+from nodegraph_comfyui.classes.renaming import renamed
 
 _CHANNELS: Final = {name: name for name in ("alpha", "red", "green", "blue")}
 _ORDER: Final = ("invert", "threshold", "grow")
@@ -16,12 +17,7 @@ _ORDER: Final = ("invert", "threshold", "grow")
 
 def _load_mask(call: Call) -> Value:
     channel = call.choice("channel", _CHANNELS)
-    return Value("MASK", call.add("Mask", "mask", path=picture_file(call), channel=channel))
-
-
-def _to_mask(call: Call) -> Value:
-    channel = call.choice("channel", {name: name for name in ("red", "green", "blue")})
-    return Value("MASK", call.add("Mask", "mask", image=call.link("image"), channel=channel))
+    return Value("MASK", call.add("Mask", "mask", path=input_file(call, "image"), channel=channel))
 
 
 def _invert_mask(call: Call) -> Value:
@@ -62,14 +58,12 @@ CLASSES: Final = (
             "([with a picture](pictures.md#what-a-mask-means))"
         ),
     ),
-    NodeClass(
-        name="ImageToMask",
-        title="Convert Image to Mask",
-        inputs="image:IMAGE channel:COMBO=red",
-        outputs=("MASK",),
-        convert=_to_mask,
-        here=("Mask",),
-        renamed="`image`; `channel`",
+    renamed(
+        "ImageToMask",
+        "Convert Image to Mask",
+        "image:IMAGE channel:COMBO=red",
+        "Mask mask MASK",
+        values={"channel": {name: name for name in ("red", "green", "blue")}},
     ),
     NodeClass(
         name="InvertMask",

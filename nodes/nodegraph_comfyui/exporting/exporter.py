@@ -10,7 +10,7 @@ from typing import Any, Final
 from nodegraph.plugin_api import Exported, ExportRequest, Problem, WorkflowError
 from nodegraph_comfyui.classes.table import TABLE
 from nodegraph_comfyui.exporting.editor import as_editor
-from nodegraph_comfyui.exporting.graph import Export, InexpressibleError, Latent, Written, links_in
+from nodegraph_comfyui.exporting.graph import Export, InexpressibleError, Latent, Slot, Written, links_in
 from nodegraph_comfyui.exporting.nodes import WRITE
 from nodegraph_comfyui.reading.graph import problem
 
@@ -64,9 +64,10 @@ def _write_output(written: Written, name: str, link: Any, *, save: str | None, k
     found = written.values.get((link.node, link.port))
     prefix = {} if save is None else {"filename_prefix": prefix_of(save)}
     if isinstance(found, Latent):
-        written.notes.append(f"output '{name}': ComfyUI saves it as '.latent'")
+        if save is not None and not save.endswith(".latent"):
+            written.notes.append(f"output '{name}': ComfyUI saves it as '.latent'")
         written.add("SaveLatent", name, samples=found.slot, **({"filename_prefix": "latents/ComfyUI"} | prefix))
-    elif isinstance(found, list) and _is_picture(kind, link.port):
+    elif isinstance(found, list) and _is_picture(written, found):
         written.add("PreviewImage" if save is None else "SaveImage", name, images=found, **prefix)
     else:
         return f"an output of {kind}"
@@ -104,14 +105,13 @@ def _renumbered(value: Any, numbers: Mapping[str, str]) -> Any:
     return [numbers[value[0]], *value[1:]] if isinstance(value, list) else value
 
 
-def _is_picture(kind: str, port: str | None) -> bool:
-    """Whether an output that is one link is a picture."""
-    pictures = ("VAEDecode", "LoadImage", "Pad", "Resize", "Upscale", "Composite", "Canny", "RepeatImage", "ImageFromBatch")
-    return kind in pictures and port != "mask"
+def _is_picture(written: Written, slot: Slot) -> bool:
+    """Whether an output of a node is a picture."""
+    return TABLE[written.nodes[slot[0]]["class_type"]].outputs[slot[1]] == "IMAGE"
 
 
 def prefix_of(save: str) -> str:
     """ComfyUI's prefix for the template of a file name; what it cannot fill in is left out."""
-    text = re.sub(r"\.([A-Za-z]{2,5}|safetensors)$", "", save).replace("{date}", "%date:yyyy-MM-dd%")
+    text = re.sub(r"\.([A-Za-z]{2,5}|safetensors|latent)$", "", save).replace("{date}", "%date:yyyy-MM-dd%")
     text = re.sub(r"(?<!\{)\{[^{}]*\}(?!\})", "", text).replace("{{", "{").replace("}}", "}")
     return text.strip("-_. ") or "ComfyUI"

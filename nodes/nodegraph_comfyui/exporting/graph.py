@@ -187,23 +187,6 @@ Write: TypeAlias = Callable[[Export], None]
 """Writes one of our nodes."""
 
 
-def renamed(kind: str, links: Mapping[str, str], numbers: Mapping[str, str] | None = None, *, latent: str = "") -> Write:
-    """How a node is written that is one node there, too: the names of its links and values here and there.
-
-    `latent` is the link whose mask the output has, if that is a latent.
-    """
-
-    def write(node: Export) -> None:
-        inputs = {there: node.slot(here) for here, there in links.items() if node.inputs.get(here) is not None}
-        inputs |= {there: node[here] for here, there in (numbers or {}).items()}
-        if latent:
-            node.give_latent(kind, node.latent(latent), **inputs)
-        else:
-            node.give(output=[node.add(kind, **inputs), 0])
-
-    return write
-
-
 def method_name(node: Export) -> str:
     """ComfyUI's name of a method of resizing."""
     method = str(node["method"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from nodegraph_comfyui.exporting.graph import Export, Hidden, InexpressibleError, Latent, Write, Zeros, method_name, renamed, sides
+from nodegraph_comfyui.exporting.graph import Export, Hidden, InexpressibleError, Latent, Write, Zeros, method_name, sides
+from nodegraph_comfyui.exporting.models import file_name
 
 
 def _empty(node: Export) -> None:
@@ -43,10 +44,6 @@ def _hide(node: Export) -> None:
     node.give(image=hidden, mask=hidden)
 
 
-def _decode(node: Export) -> None:
-    node.give(output=[node.add("VAEDecode", samples=node.slot("latent"), vae=node.slot("vae")), 0])
-
-
 def _resize(node: Export) -> None:
     latent = node.latent()
     inputs = {"samples": latent.slot, "upscale_method": method_name(node)}
@@ -59,12 +56,14 @@ def _resize(node: Export) -> None:
 def _composite(node: Export) -> None:
     below, above = node.latent("original"), node.latent()
     place = {name: node[name] for name in ("x", "y")}
-    if node.inputs.get("mask") is None:
+    if node.inputs.get("mask") is None and not node["stretch"]:
         inputs = {"samples_to": below.slot, "samples_from": above.slot, **place, "feather": node["feather"]}
         node.give_latent("LatentComposite", below, **inputs)
         return
     node.require(feather=0)
-    inputs = {"destination": below.slot, "source": above.slot, **place, "resize_source": False, "mask": node.slot("mask")}
+    inputs = {"destination": below.slot, "source": above.slot, **place, "resize_source": node["stretch"]}
+    if node.inputs.get("mask") is not None:
+        inputs["mask"] = node.slot("mask")
     node.give_latent("LatentCompositeMasked", below, **inputs)
 
 
@@ -77,20 +76,19 @@ def _join(node: Export) -> None:
     node.give_latent("LatentBatch", latents[0], samples1=latents[0].slot, samples2=latents[1].slot)
 
 
-def _noise_of_batch(node: Export) -> None:
-    latent, behaviour = node.latent(), {"same": "fixed", "different": "random"}[node["noise"]]
-    node.give_latent("LatentBatchSeedBehavior", latent, samples=latent.slot, seed_behavior=behaviour)
+def _load(node: Export) -> None:
+    name = file_name(node, "path").removeprefix("input/")
+    if not name.endswith(".latent"):
+        raise InexpressibleError(f"'path' is {name}; ComfyUI reads '.latent' files")
+    node.give(output=Latent(slot=[node.add("LoadLatent", latent=name), 0]))
 
 
 LATENTS: Final[Mapping[str, Write]] = {
     "EmptyLatent": _empty,
+    "LoadLatent": _load,
     "VAEEncode": _encode,
-    "VAEDecode": _decode,
     "HideMasked": _hide,
     "ResizeLatent": _resize,
     "CompositeLatent": _composite,
-    "RepeatLatent": renamed("RepeatLatentBatch", {"latent": "samples"}, {"times": "amount"}, latent="latent"),
-    "FromBatch": renamed("LatentFromBatch", {"latent": "samples"}, {"index": "batch_index", "count": "length"}, latent="latent"),
     "JoinLatents": _join,
-    "BatchNoise": _noise_of_batch,
 }

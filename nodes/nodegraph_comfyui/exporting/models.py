@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from nodegraph_comfyui.exporting.graph import Export, InexpressibleError, Write, with_guide, with_model
+from nodegraph_comfyui.exporting.graph import Export, InexpressibleError, Write, with_guide
 
 
 def _model(node: Export) -> None:
@@ -51,13 +51,6 @@ def _text_encoder(node: Export) -> None:
     node.give(output=[id, 0])
 
 
-def _lora(node: Export) -> None:
-    unet = node.unet()
-    strengths = {"strength_model": node["strength_unet"], "strength_clip": node["strength_text"]}
-    id = node.add("LoraLoader", model=unet.model, clip=node.slot("text_encoder"), lora_name=file_name(node, "file"), **strengths)
-    node.give(unet=with_model(unet, [id, 0]), text_encoder=[id, 1])
-
-
 def _embedding(node: Export) -> None:
     if file_name(node, "file") != node["word"].replace("\\", "/"):
         raise InexpressibleError("'word' is not the name of the file; in ComfyUI it is")
@@ -98,26 +91,13 @@ def _apply_gligen(node: Export) -> None:
     node.give(output=with_guide(node.unet(), "GLIGENTextBoxApply", {**links, "text": node["text"], **place}))
 
 
-def _file_of(kind: str, name: str) -> Write:
-    """How a loader is written whose only input is a file."""
-
-    def write(node: Export) -> None:
-        node.give(output=[node.add(kind, **{name: file_name(node, "file")}), 0])
-
-    return write
-
-
 MODELS: Final[Mapping[str, Write]] = {
     "LoadModel": _model,
     "LoadVAE": _vae,
     "LoadUNet": _unet,
     "LoadTextEncoder": _text_encoder,
-    "LoadLora": _lora,
     "LoadEmbedding": _embedding,
     "LoadControlNet": _control_net,
-    "LoadGligen": _file_of("GLIGENLoader", "gligen_name"),
-    "LoadImageEncoder": _file_of("CLIPVisionLoader", "clip_name"),
-    "LoadUpscaler": _file_of("UpscaleModelLoader", "model_name"),
     "ApplyControlNet": _apply_control_net,
     "ApplyInpaint": _apply_inpaint,
     "ApplyPix2Pix": _apply_pix2pix,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from nodegraph_comfyui.exporting.graph import Export, InexpressibleError, Write, method_name, renamed, sides
+from nodegraph_comfyui.exporting.graph import Export, InexpressibleError, Write, method_name, sides
 from nodegraph_comfyui.exporting.models import file_name
 
 
@@ -52,13 +52,8 @@ def _mask(node: Export) -> None:
     node.give(output=found)
 
 
-def _pad(node: Export) -> None:
-    margins = {name: node[name] for name in ("left", "top", "right", "bottom")}
-    id = node.add("ImagePadForOutpaint", image=node.slot("image"), **margins, feathering=node["feather"])
-    node.give(image=[id, 0], mask=[id, 1])
-
-
 def _composite(node: Export) -> None:
+    node.note("ComfyUI has one class for Composite and Paste; it is imported again as Paste, which computes the same")
     links = {"destination": node.slot("original"), "source": node.slot("image"), "mask": node.slot("mask")}
     node.give(output=[node.add("ImageCompositeMasked", **links, x=0, y=0, resize_source=False), 0])
 
@@ -72,11 +67,7 @@ def _upscale(node: Export) -> None:
 PICTURES: Final[Mapping[str, Write]] = {
     "LoadImage": _load_image,
     "Mask": _mask,
-    "Pad": _pad,
     "Resize": _resize,
     "Composite": _composite,
     "Upscale": _upscale,
-    "Canny": renamed("Canny", {"image": "image"}, {"low": "low_threshold", "high": "high_threshold"}),
-    "RepeatImage": renamed("RepeatImageBatch", {"image": "image"}, {"times": "amount"}),
-    "ImageFromBatch": renamed("ImageFromBatch", {"image": "image"}, {"index": "batch_index", "count": "length"}),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from nodegraph_comfyui.exporting.graph import Export, InexpressibleError, Text, Write, renamed
+from nodegraph_comfyui.exporting.graph import Export, InexpressibleError, Text, Write
 
 
 def _text(node: Export) -> None:
@@ -40,17 +40,6 @@ def _area(node: Export) -> None:
     node.give(output=[node.add(kind, conditioning=node.slot("conditioning"), **numbers, strength=node["strength"]), 0])
 
 
-def _masked(node: Export) -> None:
-    bounds = "mask bounds" if node["mask_bounds"] else "default"
-    links = {"conditioning": node.slot("conditioning"), "mask": node.slot("mask")}
-    node.give(output=[node.add("ConditioningSetMask", **links, strength=node["strength"], set_cond_area=bounds), 0])
-
-
-def _encode(node: Export) -> None:
-    crop = {"crop": "center", "stretch": "none"}[node["fit"]]
-    node.give(output=[node.add("CLIPVisionEncode", clip_vision=node.slot("image_encoder"), image=node.slot("image"), crop=crop), 0])
-
-
 def _pictures(node: Export) -> None:
     links = {"conditioning": node.slot("conditioning"), "clip_vision_output": node.slot("embedding")}
     numbers = {"strength": node["strength"], "noise_augmentation": node["noise"]}
@@ -61,19 +50,9 @@ def _pictures(node: Export) -> None:
 _SIZES: Final = {"width": "width", "height": "height", "crop_x": "crop_w", "crop_y": "crop_h"} | {
     name: name for name in ("target_width", "target_height")
 }
-_PAIR: Final = {name: name for name in ("conditioning_1", "conditioning_2", "conditioning_to", "conditioning_from")}
-_CONDITIONING: Final = {"conditioning": "conditioning"}
-
 PROMPTS: Final[Mapping[str, Write]] = {
     "TextEncode": _text,
     "SizeCondition": _sizes,
-    "CombineConditioning": renamed("ConditioningCombine", _PAIR),
-    "ConcatConditioning": renamed("ConditioningConcat", _PAIR),
-    "AverageConditioning": renamed("ConditioningAverage", _PAIR, {"conditioning_to_strength": "conditioning_to_strength"}),
     "SetArea": _area,
-    "SetMask": _masked,
-    "SetRange": renamed("ConditioningSetTimestepRange", _CONDITIONING, {"start": "start", "end": "end"}),
-    "ZeroOut": renamed("ConditioningZeroOut", _CONDITIONING),
-    "ImageEncode": _encode,
     "ImageCondition": _pictures,
 }

@@ -2,40 +2,71 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from nodegraph import Help, Range, node
 from nodegraph_nodes.models.find import AnyFile
-from nodegraph_nodes.types import Latent, Mask
+from nodegraph_nodes.types import VAE, Latent, Mask
+
+if TYPE_CHECKING:
+    from nodegraph_diffusion.networks.config import LatentSpace
 
 LONGEST_SIDE = 32_768
 
 
 @node("LoadLatent")
-def load_latent(path: AnyFile) -> Latent:
-    """Read a latent that was saved as an output of a workflow, a `.safetensors` file.
+def load_latent(
+    path: AnyFile,
+    vae: Annotated[VAE | None, Help("of the model that the latent is for: a file of ComfyUI's does not say it")] = None,
+) -> Latent:
+    """Read a latent: a `.safetensors` or `.latent` file that a workflow saved, or a `.latent` file of ComfyUI's.
 
-    The file contains the size of the pictures and the latent's space, so another model's VAE refuses it.
+    What a workflow saved contains the size of the pictures and the latent's space, so another model's VAE refuses it.
     """
+    from nodegraph_diffusion.latent_files import is_latent_file
     from nodegraph_nodes.codecs import CODECS
 
+    space = None if vae is None else vae.part.config.latent
     try:
         data = path.read_bytes()
-        latent = CODECS[Latent].decode(data)
-        problem = CODECS[Latent].check(latent) or _wrong_size(latent)
+        latent = _of_comfyui(data, space) if is_latent_file(data) else CODECS[Latent].decode(data)
+        problem = latent and (CODECS[Latent].check(latent) or _wrong_size(latent))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
         raise ValueError(_not_a_latent(path)) from error
+    if latent is None:
+        raise ValueError(f"{path} is a latent of ComfyUI's, which does not say for which model. Give the 'vae' of that")
     if problem:
         raise ValueError(f"the latent {path}: {problem}. Save it again")
     assert isinstance(latent, Latent)
+    latent.require_space(space, "VAE makes")
     return latent
 
 
+def _of_comfyui(data: bytes, space: LatentSpace | None) -> Latent | None:
+    """The latent in a file of ComfyUI's; None if neither the file nor `space` says which space it is of.
+
+    Files that were written here keep the fields of a Latent.
+    """
+    from nodegraph_diffusion.latent_files import decode_latent
+    from nodegraph_diffusion.networks.config import LatentSpace
+
+    unscaled, texts = decode_latent(data)
+    fields = json.loads(texts.get("fields", "{}"))
+    own = LatentSpace(*fields["space"]) if "space" in fields else space
+    if own is None:
+        return None
+    rows, columns = fields.get("size") or (side * own.factor for side in unscaled.shape[-2:])
+    numbers = tuple(fields["numbers"]) if "numbers" in fields else None
+    return Latent(unscaled * own.scaling_factor, (rows, columns), own, numbers)
+
+
 def _not_a_latent(path: Path) -> str:
-    return f"{path} is not a latent: expected a .safetensors file that a workflow wrote as an output. Name another one"
+    expected = "a .safetensors file that a workflow wrote as an output, or a .latent file"
+    return f"{path} is not a latent: expected {expected}. Name another one"
 
 
 def _wrong_size(latent: Latent) -> str | None:
@@ -120,31 +151,35 @@ def composite_latent(
     y: Annotated[int, Range(0, LONGEST_SIDE), Help("pixels from the top; rounded down to whole cells")] = 0,
     feather: Annotated[int, Range(0, 8192), Help("pixels over which sides inside `original` fade in")] = 0,
     mask: Annotated[Mask | None, Help("for `latent`: only its white part is pasted")] = None,
+    stretch: Annotated[bool, Help("stretch `latent` to the size of `original` first")] = False,
 ) -> Latent:
     """Paste `latent` onto `original`.
 
     What is outside `original` is cut off. Sample the result again, so that the two fit together.
     """
+    import torch.nn.functional as F
+
     from nodegraph_diffusion.denoising.mask import latent_mask
     from nodegraph_diffusion.masks import faded
 
     latent.require_space(original.space, "original is")
     rows, columns = original.samples.shape[-2:]
+    above = F.interpolate(latent.samples, size=(rows, columns), mode="bilinear") if stretch else latent.samples
     factor = original.space.factor if original.space is not None else -(-original.size[0] // rows)
     top, left = y // factor, x // factor
     if top >= rows or left >= columns:
         raise ValueError(f"expected x and y inside the original of {original.size[1]}x{original.size[0]} pixels, found {x} and {y}")
-    if len(latent.samples) not in (1, len(original.samples)):
+    if len(above) not in (1, len(original.samples)):
         raise ValueError(
-            f"latent: expected one, or one for each of {len(original.samples)}, found {len(latent.samples)}. Give as many of each"
+            f"latent: expected one, or one for each of {len(original.samples)}, found {len(above)}. Give as many of each"
         )
-    height, width = latent.samples.shape[-2:]
+    height, width = above.shape[-2:]
     sides = (left > 0, top > 0, left + width < columns, top + height < rows)
     height, width = min(height, rows - top), min(width, columns - left)
-    pasted = latent.samples[..., :height, :width]
+    pasted = above[..., :height, :width]
     weight = faded((height, width), feather // factor, sides)
     if mask is not None:
-        weight = weight * latent_mask(mask.values, latent.samples)[:, :1, :height, :width]
+        weight = weight * latent_mask(mask.values, above)[:, :1, :height, :width]
     samples = original.samples.clone()
     area = samples[..., top : top + height, left : left + width]
     area.copy_(area * (1 - weight) + pasted * weight)
