@@ -250,6 +250,12 @@ InpaintModelConditioning: noise_mask=True
 LatentComposite: x=0, y=0, feather=0
 LoadLatent: latent
 LatentCompositeMasked: x=0, y=0, resize_source=False
+LatentFlip: flip_method
+LatentRotate: rotation
+LatentCrop: width=512, height=512, x=0, y=0
+LatentMultiply: multiplier=1.0
+LatentBlend: blend_factor=0.5
+LatentInterpolate: ratio=1.0
 RebatchLatents: batch_size=1
 RepeatLatentBatch: amount=1
 LatentFromBatch: batch_index=0, length=1

@@ -144,6 +144,17 @@ GRAPHS = {
         "22": node("LoadLatent", latent="start.latent"),
         "23": node("LatentCompositeMasked", destination=["5", 0], source=["22", 0], x=8, y=16, resize_source=True),
     },
+    "latents that are computed": changed(txt2img(), "3", latent_image=["29", 0])
+    | {
+        "22": node("LatentFlip", samples=["5", 0], flip_method="x-axis: vertically"),
+        "23": node("LatentRotate", samples=["22", 0], rotation="270 degrees"),
+        "24": node("LatentCrop", samples=["23", 0], width=64, height=64, x=0, y=8),
+        "25": node("LatentAdd", samples1=["24", 0], samples2=["5", 0]),
+        "26": node("LatentSubtract", samples1=["25", 0], samples2=["5", 0]),
+        "27": node("LatentMultiply", samples=["26", 0], multiplier=0.5),
+        "28": node("LatentBlend", samples1=["27", 0], samples2=["5", 0], blend_factor=0.25),
+        "29": node("LatentInterpolate", samples1=["28", 0], samples2=["25", 0], ratio=0.75),
+    },
     "latents": changed(txt2img(), "3", latent_image=["23", 0])
     | {
         "22": node("LatentComposite", samples_to=["5", 0], samples_from=["5", 0], x=8, y=16, feather=8),

@@ -179,8 +179,9 @@ def test_texts_come_out_of_a_file_again(extension, value):
         codec.extract(b"something else")
 
 
-def test_other_values_have_no_formats():
-    assert not hasattr(CODECS[Latent], "in_format")
+def test_other_values_have_no_options():
+    with pytest.raises(ValueError, match=r"a \.latent file has no options, found quality"):
+        CODECS[Latent].in_format(".latent", {"quality": 90})
 
 
 def test_the_command_line_checks_and_shows_it(source, tmp_path):

@@ -191,6 +191,46 @@ CLASSES: Final = (
         "CompositeLatent composite LATENT",
         differs="x and y inside the original",
     ),
+    renamed(
+        "LatentFlip",
+        "Flip Latent",
+        "samples:LATENT>latent flip_method:COMBO>direction",
+        "FlipLatent flipped LATENT",
+        values={"flip_method": {"x-axis: vertically": "up_down", "y-axis: horizontally": "left_right"}},
+    ),
+    renamed(
+        "LatentRotate",
+        "Rotate Latent",
+        "samples:LATENT>latent rotation:COMBO=none>turns",
+        "RotateLatent turned LATENT",
+        values={"rotation": {"none": 0, "90 degrees": 1, "180 degrees": 2, "270 degrees": 3}},
+    ),
+    renamed(
+        "LatentCrop",
+        "Crop Latent",
+        "samples:LATENT>latent width:INT=512 height:INT=512 x:INT=0 y:INT=0",
+        "CropLatent part LATENT",
+    ),
+    renamed("LatentAdd", "LatentAdd", "samples1:LATENT>latent samples2:LATENT>other", "AddLatents sum LATENT"),
+    renamed(
+        "LatentSubtract", "LatentSubtract", "samples1:LATENT>latent samples2:LATENT>other", "SubtractLatents difference LATENT"
+    ),
+    renamed(
+        "LatentMultiply", "LatentMultiply", "samples:LATENT>latent multiplier:FLOAT=1.0>factor", "MultiplyLatent multiplied LATENT"
+    ),
+    renamed(
+        "LatentBlend",
+        "Latent Blend",
+        "samples1:LATENT>latent samples2:LATENT>other blend_factor:FLOAT=0.5>share",
+        "BlendLatents blended LATENT",
+    ),
+    renamed(
+        "LatentInterpolate",
+        "LatentInterpolate",
+        "samples1:LATENT>latent samples2:LATENT>other ratio:FLOAT=1.0>share",
+        "InterpolateLatents between LATENT",
+        differs="batches, too: ComfyUI has single latents",
+    ),
     renamed("RepeatLatentBatch", "Repeat Latent Batch", "samples:LATENT>latent amount:INT=1>times", "RepeatLatent repeated LATENT"),
     renamed(
         "LatentFromBatch",

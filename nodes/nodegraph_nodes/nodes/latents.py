@@ -23,9 +23,10 @@ def load_latent(
     path: AnyFile,
     vae: Annotated[VAE | None, Help("of the model that the latent is for: a file of ComfyUI's does not say it")] = None,
 ) -> Latent:
-    """Read a latent: a `.safetensors` or `.latent` file that a workflow saved, or a `.latent` file of ComfyUI's.
+    """Read a latent that was saved as an output of a workflow, or by ComfyUI.
 
-    What a workflow saved contains the size of the pictures and the latent's space, so another model's VAE refuses it.
+    The file is a `.safetensors` or `.latent` one. What a workflow saved contains the size of the pictures and the latent's space, so
+    another model's VAE refuses it.
     """
     from nodegraph_diffusion.latent_files import is_latent_file
     from nodegraph_nodes.codecs import CODECS
