@@ -22,14 +22,20 @@ Share = Annotated[float, Range(0, 1), Help("of the first latent; the rest is the
 def flip_latent(
     latent: Latent, direction: Annotated[Literal["left_right", "up_down"], Help("which sides change places")] = "left_right"
 ) -> Latent:
-    """Mirror latents. Sample the result again: cells are not exactly mirrored pictures."""
+    """Mirror latents.
+
+    Sample the result again: the picture of mirrored cells is not exactly the mirrored picture.
+    """
     _require_whole_cells(latent)
     return replace(latent, samples=latent.samples.flip(3 if direction == "left_right" else 2))
 
 
 @node("RotateLatent", foreign_names=("LatentRotate",))
 def rotate_latent(latent: Latent, turns: Annotated[int, Range(0, 3), Help("quarter turns, clockwise")] = 1) -> Latent:
-    """Turn latents. Sample the result again: cells are not exactly turned pictures."""
+    """Turn latents.
+
+    Sample the result again: the picture of turned cells is not exactly the turned picture.
+    """
     _require_whole_cells(latent)
     height, width = latent.size
     size = (width, height) if turns % 2 else (height, width)
@@ -76,7 +82,10 @@ def multiply_latent(latent: Latent, factor: Annotated[float, Range(-10, 10)] = 1
 
 @node("BlendLatents", foreign_names=("LatentBlend",))
 def blend_latents(latent: Latent, other: Latent, share: Share = 0.5) -> Latent:
-    """Mix two latents cell by cell; the second is fitted to the size of the first, bicubic."""
+    """Mix two latents cell by cell.
+
+    The second is fitted to the size of the first, with bicubic interpolation.
+    """
     return replace(latent, samples=latent.samples * share + _fitted(other, latent, "bicubic") * (1 - share))
 
 

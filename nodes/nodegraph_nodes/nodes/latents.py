@@ -25,8 +25,8 @@ def load_latent(
 ) -> Latent:
     """Read a latent that was saved as an output of a workflow, or by ComfyUI.
 
-    The file is a `.safetensors` or `.latent` one. What a workflow saved contains the size of the pictures and the latent's space, so
-    another model's VAE refuses it.
+    The file is a `.safetensors` or `.latent` one. What a workflow saved contains the size of the pictures and the latent's space,
+    so another model's VAE refuses it.
     """
     from nodegraph_diffusion.latent_files import is_latent_file
     from nodegraph_nodes.codecs import CODECS
