@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -109,22 +112,56 @@ def run_stubs(cli_folder):
     return run
 
 
+def write_stubs(files, folder):
+    for path in changed_files(files, folder):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(files[path])
+
+
+def wrong_lines():
+    """The lines of the second example that are wrong."""
+    lines = (EXAMPLES / "bad.py").read_text().splitlines()
+    wrong = {number for number, line in enumerate(lines, start=1) if "# wrong:" in line}
+    assert len(wrong) == 7
+    return wrong
+
+
 @pytest.mark.slow
 def test_mypy_accepts_the_examples_and_rejects_mistakes(files, tmp_path):
-    for path in changed_files(files, tmp_path / "typings"):
-        (tmp_path / "typings" / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "typings" / path).write_text(files[path])
+    write_stubs(files, tmp_path / "typings")
     (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = True\nmypy_path = typings\n")
     paths = [EXAMPLES / "good.py", EXAMPLES / "bad.py"]
     ran = subprocess.run(
         [sys.executable, "-m", "mypy", *map(str, paths)], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     found = {(Path(name).name, int(line)) for name, line in re.findall(r"^(\S+?):(\d+): error:", ran.stdout, re.MULTILINE)}
-    wrong = {number for number, line in enumerate(paths[1].read_text().splitlines(), start=1) if "# wrong:" in line}
-    assert len(wrong) == 7
-    assert found == {("bad.py", number) for number in wrong}, ran.stdout
+    assert found == {("bad.py", number) for number in wrong_lines()}, ran.stdout
     assert len(ran.stdout.splitlines()) <= 12, ran.stdout  # a line or two for each, and not all signatures of `add`
     assert (
         'Argument "text_encoder" to "add" of "Workflow" has incompatible type "PortHandle[VAE]"; expected "TextEncoder'
         in ran.stdout
     )
+
+
+@pytest.mark.slow
+def test_pyright_accepts_the_examples_and_rejects_mistakes(files, tmp_path):
+    pytest.importorskip("pyright")
+    write_stubs(files, tmp_path / "typings")
+    for name in ("good.py", "bad.py"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps({"include": ["*.py"], "typeCheckingMode": "strict"}))
+    ran = subprocess.run(
+        [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--outputjson"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"},
+    )
+    report = json.loads(ran.stdout)
+    assert report["summary"]["filesAnalyzed"] == 2
+    found = {(Path(error["file"]).name, error["range"]["start"]["line"] + 1) for error in report["generalDiagnostics"]}
+    assert found == {("bad.py", number) for number in wrong_lines()}, ran.stdout
+    messages = " ".join(error["message"] for error in report["generalDiagnostics"])
+    assert '"PortHandle[VAE]" cannot be assigned to parameter "text_encoder"' in messages
+    assert 'Cannot access attribute "text_encoders"' in messages
