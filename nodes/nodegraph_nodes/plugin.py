@@ -51,6 +51,7 @@ def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
         latents,
         lists,
         mask,
+        plot,
         repaint,
         sampling,
         sigmas,
@@ -136,6 +137,8 @@ def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
         grid.resize,
         grid.label,
         grid.grid,
+        plot.curve,
+        plot.plot,
     ):
         register(function)
 
