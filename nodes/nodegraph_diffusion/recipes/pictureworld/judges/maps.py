@@ -19,7 +19,12 @@ from nodegraph_diffusion.recipes.pictureworld.scene import COLOURS, Place, Scene
 BANDS = 8
 """At how many heights the surroundings have colours of their own."""
 _SHADOW_SHARE = 14 / 64
-_SHARED = 0.04  # how much farther a class may be than the nearest one, in colours from 0 to 1
+_SHARED = 0.02
+"""How much farther a class may be than the nearest one, in colours from 0 to 1.
+
+On 190 drawn scenes that no test has, pictures agree with their own maps at 0.984 on average with it (0.954 with 0), and of a thing
+that is missing 1.3 % counts as there. With 0.04, that is 0.989 and 3.1 %, with 0.08, 0.994 and 19 %.
+"""
 _AROUND = 3  # the side of the square around a pixel that counts
 _GROUNDS: dict[Place, str] = {"meadow": "grass", "beach": "sand", "snow": "snow", "desert": "rock"}
 
