@@ -144,7 +144,7 @@ LAYERS: dict[str, str] = {
     "nodegraph_training.data": "captions folder picture_world",
     "nodegraph_training.nodes": "data inputs options adapters autoencoders classifiers denoisers pixels text_encoders evaluate",
     "nodegraph_training.training": (
-        "loop sizes vocabulary networks examples latents conditions words denoising painting evaluation distance export"
+        "loop sizes networks texts examples latents conditions words denoising unets painting evaluation distance export"
     ),
     "nodegraph_nodes.commands": "help convert options model_summary models new_plugin",
     "nodegraph_nodes.models": (
@@ -152,13 +152,13 @@ LAYERS: dict[str, str] = {
         "residency backend text_encoders"
     ),
     "nodegraph_nodes.pictures": (
-        "colours side_data files exif texts foreign foreign_files formats parameters sheets labelled_sheet difference inline"
+        "colours side_data files exif texts foreign foreign_files formats parameters plots sheets labelled_sheet difference inline"
     ),
     "nodegraph_nodes.pictures.inline": "png iterm kitty sixel show",
     "nodegraph_nodes.trained": "codec files models",
     "nodegraph_nodes.nodes": (
         "outlines adapters batches conditioning edges gligen grid guidance labels mask repaint latent latents latent_edits "
-        "lists concat image image_prompts models sigmas sampling template text upscale"
+        "lists concat image image_prompts models plot sigmas sampling template text upscale"
     ),
 }
 """The modules and packages inside each package, lowest first."""

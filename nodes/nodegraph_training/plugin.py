@@ -38,6 +38,7 @@ def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
         text_encoders.train_clip,
         text_encoders.train_text_encoder,
         denoisers.train_denoiser,
+        denoisers.train_denoiser_and_text,
         pixels.empty_pixels,
         pixels.pixels_to_image,
         classifiers.train_classifier,
@@ -48,6 +49,9 @@ def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
         adapters.train_control_net,
         adapters.edges,
         evaluate.evaluate,
+        evaluate.evaluate_autoencoder,
+        evaluate.judge_pictures,
+        evaluate.compare_pictures,
         evaluate.frechet_distance,
         evaluate.export_model,
     ):

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch import nn
 
 from nodegraph_diffusion.networks.clip import CLIPTextConfig, CLIPTextModel
 from tests.support import small_networks as small
@@ -40,6 +41,36 @@ def test_tokens_see_only_earlier_tokens():
     before, after = model(TOKENS), model(changed)
     assert torch.equal(before[:, :9], after[:, :9])
     assert (before[:, 9:] != after[:, 9:]).any(dim=-1).all()
+
+
+def test_encoder_like_berts_equals_torchs():
+    """Not causal, GELU, norms before each layer and at the end: that of the latent diffusion paper."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(small.TEXT, causal=False, activation="gelu")
+    layer = nn.TransformerEncoderLayer(
+        config.width, config.heads, config.mlp_width, dropout=0, activation="gelu", batch_first=True, norm_first=True
+    )
+    reference = nn.TransformerEncoder(layer, config.layers, nn.LayerNorm(config.width), enable_nested_tensor=False)
+    for parameter in reference.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    model = CLIPTextModel(config).requires_grad_(False)
+    names = {"norm1": "layer_norm1", "norm2": "layer_norm2", "linear1": "mlp.fc1", "linear2": "mlp.fc2"}
+    state = {f"final_layer_norm.{name}": value for name, value in reference.norm.state_dict().items()}  # type: ignore[union-attr]
+    for index, theirs in enumerate(reference.layers):
+        prefix = f"encoder.layers.{index}"
+        for name, ours in names.items():
+            state |= {f"{prefix}.{ours}.{key}": value for key, value in theirs.get_submodule(name).state_dict().items()}
+        for kind in ("weight", "bias"):
+            parts = theirs.get_parameter(f"self_attn.in_proj_{kind}").chunk(3)
+            state |= {f"{prefix}.self_attn.{name}_proj.{kind}": part for name, part in zip("qkv", parts, strict=True)}
+            state[f"{prefix}.self_attn.out_proj.{kind}"] = theirs.get_parameter(f"self_attn.out_proj.{kind}")
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    assert unexpected == []
+    assert all(name.startswith("embeddings.") for name in missing)
+    assert small.difference(model(TOKENS), reference(model.embeddings(TOKENS))) <= small.TOLERANCE
+    changed = TOKENS.clone()
+    changed[:, 9] += 1
+    assert (model(TOKENS)[:, :9] != model(changed)[:, :9]).any(dim=-1).all()  # earlier tokens see it, too
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

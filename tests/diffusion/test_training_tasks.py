@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,16 @@ def test_autoencoders_learn_pictures() -> None:
         before = metrics_of(trainer)["psnr"]
         assert trainer.run()
         assert metrics_of(trainer)["psnr"] > before + 4, name
+
+
+def test_denoiser_and_text_encoder_learn_captions_together() -> None:
+    task, examples = TASKS["text_denoiser"]()
+    encoder = task.condition.encoder  # type: ignore[attr-defined]
+    before, first = loss_of(task, examples), {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    assert Trainer(task, Fixed(examples), TrainingOptions(steps=60, batch=18, learning_rate=1e-2, average=None)).run()
+    assert loss_of(task, examples) < before / 4
+    assert loss_of(task, replace(examples, condition=texts().roll(1, 0))) > before / 2  # of other captions
+    assert [name for name, tensor in encoder.state_dict().items() if torch.equal(tensor, first[name])] == ["text_projection.weight"]
 
 
 def test_clip_learns_which_caption_belongs_to_which_picture() -> None:

@@ -126,7 +126,8 @@ def autoencoder(start: int = 2) -> tuple[Task[Any], Any]:
 def vq_autoencoder() -> tuple[Task[Any], Any]:
     """An autoencoder with a codebook."""
     torch.manual_seed(0)
-    return AutoencoderTask(AutoencoderVQ(VAE, 16), weights=ReconstructionWeights(squares=4.0, bottleneck=1.0)), pictures()
+    model = AutoencoderVQ(replace(VAE, codes=16))
+    return AutoencoderTask(model, weights=ReconstructionWeights(squares=4.0, bottleneck=1.0)), pictures()
 
 
 def clip() -> tuple[Task[Any], Any]:
@@ -142,6 +143,14 @@ def denoiser(objective: Objective | None = None, dropout: float = 0.1) -> tuple[
     objective = objective or Objective(target="x0", draw="importance", steps=20, beta_end=0.5)
     task = DenoiserTask(UNet(LABELLED), LabelCondition(LABELLED.unsaid), objective, dropout=dropout, sampled=sampled)
     return task, ConditionedLatents(latent=latents(), condition=labels())
+
+
+def text_denoiser() -> tuple[Task[Any], Any]:
+    """A denoiser and a text encoder like BERT's, both from nothing."""
+    torch.manual_seed(0)
+    encoder, unet = CLIPTextModel(replace(TEXT, causal=False, activation="gelu")), UNet(replace(UNET, context_dim=TEXT.width))
+    task = DenoiserTask(unet, TextCondition(encoder, texts()[0]), X0, dropout=0.0)
+    return task, ConditionedLatents(latent=latents(), condition=texts())
 
 
 def classifier() -> tuple[Task[Any], Any]:
@@ -256,6 +265,7 @@ TASKS: dict[str, Callable[[], tuple[Task[Any], Any]]] = {
     "vq_autoencoder": vq_autoencoder,
     "clip": clip,
     "denoiser": denoiser,
+    "text_denoiser": text_denoiser,
     "text_encoder": text_encoder,
     "decoder": decoder,
     "judge": judge,

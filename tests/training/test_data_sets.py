@@ -11,7 +11,7 @@ from PIL import Image
 
 from nodegraph_training.data.folder import find_folder
 from nodegraph_training.nodes.data import image_folder, picture_world
-from nodegraph_training.training.vocabulary import vocabulary_files
+from nodegraph_training.training.texts import vocabulary_files
 from nodegraph_training.types import DataSet
 from tests.support.recording_run import RecordingRun
 

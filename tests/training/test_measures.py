@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,18 +10,29 @@ import pytest
 import torch
 from scipy.stats import norm
 
+from nodegraph_diffusion.checkpoint import load_vae
+from nodegraph_diffusion.networks.vector_quantiser import AutoencoderVQ
 from nodegraph_diffusion.recipes.pictureworld import LabelledBox, draw, draw_with_map, layout, scene
 from nodegraph_diffusion.recipes.pictureworld.judges.boxes import overlap, overlaps
 from nodegraph_diffusion.recipes.pictureworld.judges.maps import agreement
 from nodegraph_diffusion.recipes.pictureworld.judges.matched_filter import boxes_by_templates
-from nodegraph_nodes.types import Image
+from nodegraph_nodes.nodes.latent import vae_decode, vae_encode
+from nodegraph_nodes.trained.models import TrainedVAE
+from nodegraph_nodes.types import Image, Latent, Mask
+from nodegraph_training.nodes.autoencoders import train_autoencoder
 from nodegraph_training.nodes.classifiers import clip_guidance
 from nodegraph_training.nodes.data import picture_world
 from nodegraph_training.nodes.denoisers import train_denoiser
-from nodegraph_training.nodes.evaluate import evaluate, frechet_distance
+from nodegraph_training.nodes.evaluate import (
+    compare_pictures,
+    evaluate,
+    evaluate_autoencoder,
+    frechet_distance,
+    judge_pictures,
+)
 from nodegraph_training.nodes.text_encoders import train_clip
 from nodegraph_training.training.distance import BLOCKS, blurred, half_shuffled
-from nodegraph_training.training.evaluation import judged
+from nodegraph_training.training.evaluation import diversity, judged
 from tests.support.small_training import SMALL
 
 
@@ -55,10 +67,24 @@ def test_boxes_of_drawn_things_are_found():
 
 def test_drawn_pictures_agree_with_their_maps():
     drawn = [draw_with_map(scene(7, index)) for index in range(5)]
-    right = [agreement(picture, labels) for picture, labels in drawn]
-    assert min(right) > 0.98
+    assert min(agreement(picture, labels) for picture, labels in drawn) > 0.9
     wrong = [agreement(picture, labels) for (picture, _), (_, labels) in pairwise(drawn)]
-    assert max(wrong) < 0.7
+    assert sum(wrong) / len(wrong) < 0.6
+
+
+@pytest.mark.slow
+def test_a_missing_thing_is_noticed_by_its_map():
+    """On 40 scenes: agreement is lost in most of the place of a thing, and drawn pictures stay far above the 90 % of a good one."""
+    right = []
+    for index in range(40):
+        whole = scene(3000, index, count=1 + index % 3)
+        picture, labels = draw_with_map(whole)
+        less, without = draw_with_map(replace(whole, things=whole.things[1:]))
+        right.append(agreement(picture, labels))
+        area = float((labels != without).mean())
+        assert agreement(less, labels) < right[-1] - 0.6 * area, index
+    assert min(right) > 0.9
+    assert sum(right) / len(right) > 0.97
 
 
 def test_blur_is_a_gaussian():
@@ -87,6 +113,63 @@ def test_enlarged_pictures_are_compared_with_bicubic_interpolation():
     assert exact["psnr"] > 100 > exact["psnr_bicubic"] > poor["psnr"]
     error = float((((grey * 255).round() - (drawn * 255).round()) ** 2).mean())
     assert poor["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
+
+
+def test_pictures_are_as_different_as_their_pixels():
+    assert diversity(torch.zeros(1, 4, 4, 3)) == 0
+    assert diversity(torch.full((3, 4, 4, 3), 0.3)) == 0
+    black_and_white = torch.stack([torch.zeros(4, 4, 3), torch.ones(4, 4, 3), torch.ones(4, 4, 3)])
+    assert diversity(black_and_white) == pytest.approx(2 / 3)  # two of three pairs differ by 1
+
+
+def test_pictures_are_compared_outside_a_mask():
+    picture = Image(torch.full((1, 4, 4, 3), 0.5))
+    changed, mask = picture.pixels.clone(), torch.zeros(1, 4, 4)
+    changed[0, 0, 0, 1] = 1.0
+    everywhere = compare_pictures(picture, Image(changed))
+    assert everywhere == {"pixels": 16, "psnr": pytest.approx(10 * np.log10(255**2 / (127**2 / 48)), abs=1e-3), "same": 15 / 16}
+    mask[0, 0, 0] = 0.2
+    outside = compare_pictures(picture, Image(changed), Mask(mask))
+    assert (outside["pixels"], outside["same"]) == (15, 1.0)
+    with pytest.raises(ValueError, match="other: expected pictures of 1 times 4x4, found 1 times 2x2"):
+        compare_pictures(picture, Image(torch.zeros(1, 2, 2, 3)))
+
+
+@pytest.mark.slow
+def test_pictures_of_one_text_are_judged():
+    scenes = [scene(7, index, count=1) for index in range(40)]
+    place = scenes[0].place
+    other = next(each for each in scenes if each.place != place)
+    drawn = torch.from_numpy(np.stack([draw(each) for each in (scenes[0], other)])).float() / 255
+    figures = judge_pictures(Image(drawn), place, things=False)
+    assert (figures["pictures"], figures["right"]) == (2, 0.5)
+    assert figures["wrong"] == {"place": 1}
+    assert figures["diversity"] > 0.05
+
+
+@pytest.mark.slow
+def test_autoencoders_of_both_kinds_are_measured_and_used():
+    data = picture_world(**SMALL)
+    sizes = {"channels": 8, "levels": [1, 2], "batch": 2, "learning_rate": 5e-3}
+    for codes in (None, 16):
+        plain = train_autoencoder(data, steps=1, codes=codes, **sizes)
+        sharp = train_autoencoder(data, steps=30, codes=codes, critic=15, **sizes)
+        (before, _), (after, pictures) = (evaluate_autoencoder(each, data, count=2) for each in (plain, sharp))
+        assert after["psnr"] > before["psnr"]
+        assert (after["factor"], after["numbers"], after["codes"]) == (2, 4 / 12, codes)
+        assert pictures.pixels.shape == (2, 16, 16, 3)
+        drawn = Image(torch.from_numpy(data.pictures.pixels(0))[None].float() / 255)
+        latent = vae_encode(sharp, drawn)
+        assert torch.allclose(vae_decode(sharp, latent).pixels[0], pictures.pixels[0], atol=1e-5)  # as a loaded one
+        if codes is not None:
+            assert len({tuple(cell) for cell in nearest_vectors(sharp, latent).tolist()}) <= codes
+
+
+def nearest_vectors(vae: TrainedVAE, latent: Latent) -> torch.Tensor:
+    """The vectors that cells of a latent are decoded as, (cells, channels)."""
+    network = load_vae(vae.part, "cpu", torch.float32)
+    assert isinstance(network, AutoencoderVQ)
+    return network.quantize(latent.samples / vae.part.config.scaling_factor).latent.movedim(1, -1).flatten(0, -2)
 
 
 @pytest.mark.slow

@@ -40,11 +40,11 @@ class CLIPEmbeddings(nn.Module):
 
 
 class CLIPAttention(nn.Module):
-    """Self-attention, causal in the text encoder."""
+    """Self-attention, causal in CLIP's text encoder."""
 
     def __init__(self, config: CLIPTextConfig | CLIPVisionConfig) -> None:
         super().__init__()
-        self.causal = isinstance(config, CLIPTextConfig)
+        self.causal = isinstance(config, CLIPTextConfig) and config.causal
         self.heads = config.heads
         self.q_proj = nn.Linear(config.width, config.width)
         self.k_proj = nn.Linear(config.width, config.width)
@@ -104,7 +104,11 @@ class CLIPEncoder(nn.Module):
 
 
 class CLIPTextModel(nn.Module):
-    """CLIP's text transformer (Radford et al. 2021, sec. 2.4): causal, padding not masked."""
+    """CLIP's text transformer (Radford et al. 2021, sec. 2.4): causal, padding not masked.
+
+    If the config says that it is not causal, it is the encoder like BERT's of the latent diffusion paper (Rombach et al. 2022,
+    sec. 4.3.1), whose layers begin with their norms and which masks no padding either.
+    """
 
     def __init__(self, config: CLIPTextConfig) -> None:
         super().__init__()

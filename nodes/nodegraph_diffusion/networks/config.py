@@ -36,7 +36,8 @@ class CLIPTextConfig:
     """Sizes of a text encoder; the defaults are those of CLIP ViT-L/14. Raises ValueError for sizes that cannot be built.
 
     `projection` is the width of its pooled output (None: no pooled output). `layer` is the layer that the model's UNet was trained
-    on, counted from the last; with `final_norm`, the final layer norm is applied to it.
+    on, counted from the last; with `final_norm`, the final layer norm is applied to it. Unless it is `causal`, each token attends
+    to all others, as in BERT.
     """
 
     vocab_size: int = 49408
@@ -50,6 +51,7 @@ class CLIPTextConfig:
     layer: int = 1
     final_norm: bool = True
     eos: int = 49407
+    causal: bool = True
 
     def __post_init__(self) -> None:
         _check_sizes(self)
@@ -201,7 +203,10 @@ class LatentSpace:
 
 @dataclass(frozen=True, kw_only=True)
 class VAEConfig:
-    """Sizes of an autoencoder. Raises ValueError for sizes that cannot be built: `norm_groups` must divide every width."""
+    """Sizes of an autoencoder. Raises ValueError for sizes that cannot be built: `norm_groups` must divide every width.
+
+    With `codes`, each cell of its latents becomes the nearest of so many learned vectors; None: latents are Gaussians.
+    """
 
     channels: int = 128
     channel_mult: tuple[int, ...] = (1, 2, 4, 4)
@@ -210,6 +215,7 @@ class VAEConfig:
     norm_groups: int = 32
     mid_attention: bool = True
     scaling_factor: float = 0.18215
+    codes: int | None = None
 
     def __post_init__(self) -> None:
         _check_sizes(self)
@@ -219,6 +225,11 @@ class VAEConfig:
     def factor(self) -> int:
         """Pixels per latent cell along a side."""
         return 1 << (len(self.channel_mult) - 1)
+
+    @property
+    def encoded(self) -> int:
+        """The numbers that the encoder gives for each cell: those of a vector, or mean and log-variance of each."""
+        return self.latent_channels if self.codes is not None else 2 * self.latent_channels
 
     @property
     def latent(self) -> LatentSpace:

@@ -62,7 +62,7 @@ def controlnet_shapes(config: UNetConfig, hint_widths: Sequence[int] = HINT_WIDT
 
 
 def vae_shapes(config: VAEConfig) -> TensorShapes:
-    """The tensors of an `AutoencoderKL`."""
+    """The tensors of an `AutoencoderKL`, or of an `AutoencoderVQ` if the config has codes."""
     latent, widths = config.latent_channels, [mult * config.channels for mult in config.channel_mult]
     last = len(widths) - 1
     shapes = _convolution("encoder.conv_in", 3, config.channels) | _convolution("decoder.conv_in", latent, widths[-1])
@@ -86,10 +86,12 @@ def vae_shapes(config: VAEConfig) -> TensorShapes:
             shapes |= _norm(f"{half}.mid.attn_1.norm", widths[-1])
             for name in ("q", "k", "v", "proj_out"):
                 shapes |= _convolution(f"{half}.mid.attn_1.{name}", widths[-1], widths[-1], size=1)
-    shapes |= _norm("encoder.norm_out", widths[-1]) | _convolution("encoder.conv_out", widths[-1], 2 * latent)
+    shapes |= _norm("encoder.norm_out", widths[-1]) | _convolution("encoder.conv_out", widths[-1], config.encoded)
     shapes |= _norm("decoder.norm_out", widths[0]) | _convolution("decoder.conv_out", widths[0], 3)
-    moments, sample = 2 * latent, latent
-    return shapes | _convolution("quant_conv", moments, moments, size=1) | _convolution("post_quant_conv", sample, sample, size=1)
+    if config.codes is not None:
+        shapes["quantize.codebook.weight"] = (config.codes, latent)
+    shapes |= _convolution("quant_conv", config.encoded, config.encoded, size=1)
+    return shapes | _convolution("post_quant_conv", latent, latent, size=1)
 
 
 def text_shapes(config: CLIPTextConfig) -> TensorShapes:

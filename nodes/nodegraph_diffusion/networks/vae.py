@@ -107,9 +107,9 @@ class Level(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Pixels to the moments of the latent's distribution, or to `out_channels` of another latent."""
+    """Pixels to the moments of the latent's distribution, or to the vectors that a codebook replaces."""
 
-    def __init__(self, config: VAEConfig, out_channels: int | None = None) -> None:
+    def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         groups, channels = config.norm_groups, config.channels
         self.conv_in = nn.Conv2d(3, channels, 3, padding=1)
@@ -123,10 +123,10 @@ class Encoder(nn.Module):
             self.down.append(level)
         self.mid = Middle(channels, groups, config.mid_attention)
         self.norm_out = nn.GroupNorm(groups, channels, eps=1e-6)
-        self.conv_out = nn.Conv2d(channels, out_channels or 2 * config.latent_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(channels, config.encoded, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 2 * latent_channels or out_channels, h, w)."""
+        """(B, 3, H, W) -> (B, encoded, h, w)."""
         x = self.conv_in(x)
         for level in self.down:
             x = level(x)
@@ -171,7 +171,7 @@ class AutoencoderKL(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.quant_conv = nn.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
+        self.quant_conv = nn.Conv2d(config.encoded, config.encoded, 1)
         self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:

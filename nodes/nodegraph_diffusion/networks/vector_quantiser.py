@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from nodegraph_diffusion.networks.config import VAEConfig
-from nodegraph_diffusion.networks.vae import Decoder, Encoder
+from nodegraph_diffusion.networks.vae import AutoencoderKL
+
+_NO_VARIANCE = -30.0  # the least log-variance of Gaussian latents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,23 +54,25 @@ class VectorQuantiser(nn.Module):
         return distances.argmin(-1)
 
 
-class AutoencoderVQ(nn.Module):
-    """A convolutional autoencoder with a codebook of `codes` vectors (Rombach et al. 2022, sec. 3.1, "VQ-reg.")."""
+class AutoencoderVQ(AutoencoderKL):
+    """A convolutional autoencoder with a codebook of `config.codes` vectors (Rombach et al. 2022, sec. 3.1, "VQ-reg.").
 
-    def __init__(self, config: VAEConfig, codes: int) -> None:
-        super().__init__()
-        self.config = config
-        channels = config.latent_channels
-        self.encoder = Encoder(config, out_channels=channels)
-        self.decoder = Decoder(config)
-        self.quant_conv = nn.Conv2d(channels, channels, 1)
-        self.quantize = VectorQuantiser(codes, channels)
-        self.post_quant_conv = nn.Conv2d(channels, channels, 1)
+    It can take the place of one with Gaussian latents: what it encodes has next to no variance. The codebook is part of decoding.
+    """
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> the latent before it is quantised, (B, c, h, w): a diffusion model works on this one."""
+    def __init__(self, config: VAEConfig) -> None:
+        if config.codes is None:
+            raise ValueError("AutoencoderVQ: expected a config with codes, found one without; AutoencoderKL has Gaussian latents")
+        super().__init__(config)
+        self.quantize = VectorQuantiser(config.codes, config.latent_channels)
+
+    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) in [-1, 1] -> the latent before it is quantised, (B, c, h, w), and its log-variance, -30 everywhere.
+
+        A diffusion model works on this latent.
+        """
         latent: Tensor = self.quant_conv(self.encoder(pixels))
-        return latent
+        return latent, torch.full_like(latent, _NO_VARIANCE)
 
     def decode(self, latent: Tensor) -> Tensor:
         """Any latent (B, c, h, w), of which the nearest vectors are decoded -> (B, 3, h * factor, w * factor), about [-1, 1]."""
@@ -75,5 +80,9 @@ class AutoencoderVQ(nn.Module):
 
     def decode_quantised(self, latent: Tensor) -> Tensor:
         """A quantised latent (B, c, h, w) -> (B, 3, h * factor, w * factor)."""
-        out: Tensor = self.decoder(self.post_quant_conv(latent))
-        return out
+        return super().decode(latent)
+
+
+def autoencoder(config: VAEConfig) -> AutoencoderKL:
+    """A new autoencoder of this config: with a codebook if the config has codes, else with Gaussian latents."""
+    return AutoencoderKL(config) if config.codes is None else AutoencoderVQ(config)

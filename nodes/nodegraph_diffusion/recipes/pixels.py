@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nodegraph_diffusion.networks.vae import AutoencoderKL
+from nodegraph_diffusion.training.noising.latent_scale import scaling_factor
 
 
 def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
@@ -45,4 +46,16 @@ def standardise(model: AutoencoderKL, sample: Iterable[NDArray[np.uint8]]) -> Au
     decode.bias += decode.weight[:, :, 0, 0] @ mean
     decode.weight *= deviation[None, :, None, None]
     model.config = replace(model.config, scaling_factor=1.0)
+    return model
+
+
+@torch.no_grad()
+def scaled(model: AutoencoderKL, sample: Iterable[NDArray[np.uint8]]) -> AutoencoderKL:
+    """The model with the scaling factor that gives its latents the deviation 1.
+
+    This is for codebooks, whose vectors stay as they are. `sample` are batches of pictures, (B, H, W, 3).
+    """
+    factor = scaling_factor(model.encode(to_tensor(part))[0] for part in sample)
+    model = deepcopy(model)
+    model.config = replace(model.config, scaling_factor=factor)
     return model

@@ -43,7 +43,7 @@ def train_lora(
 
     from nodegraph_diffusion.training.tasks.denoiser import DenoiserTask
     from nodegraph_diffusion.training.tuning.lora import ATTENTION, Lora, save_lora
-    from nodegraph_training.training.denoising import objective_of, prepare
+    from nodegraph_training.training.denoising import objective_of, prepare_captions
     from nodegraph_training.training.loop import HowToTrain, train
     from nodegraph_training.training.networks import own_unet
 
@@ -52,7 +52,7 @@ def train_lora(
     lora = Lora(network, rank=rank, alpha=alpha, targets=targets, seed=seed)
     how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, options=options)
     with run.work_folder() as folder:
-        prepared = prepare(data.pictures, vae, text_encoder, network, run=run, folder=folder)
+        prepared = prepare_captions(data.pictures, vae, text_encoder, network, run=run, folder=folder)
         task = DenoiserTask(
             network,
             prepared.condition,
@@ -143,7 +143,7 @@ def train_control_net(
     """
     from nodegraph_diffusion.networks.config import HINT_WIDTHS
     from nodegraph_diffusion.training.tuning.controlnet import ControlNetTask, controlnet_of
-    from nodegraph_training.training.denoising import objective_of, prepare
+    from nodegraph_training.training.denoising import objective_of, prepare_captions
     from nodegraph_training.training.latents import HintedPictures
     from nodegraph_training.training.loop import HowToTrain, copied, train
     from nodegraph_training.training.networks import built, own_unet
@@ -154,7 +154,7 @@ def train_control_net(
     control = built(lambda: controlnet_of(network, factor), seed, run).requires_grad_(True)
     how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, average=0.99, options=options)
     with run.work_folder() as folder:
-        prepared = prepare(data.pictures, vae, text_encoder, network, run=run, folder=folder)
+        prepared = prepare_captions(data.pictures, vae, text_encoder, network, run=run, folder=folder)
         task = ControlNetTask(
             network,
             control,

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, NamedTuple
 
-from nodegraph import Help, Run, Seed, node
-from nodegraph_nodes.trained.models import TrainedUNet
+from nodegraph import Help, Range, Run, Seed, node
+from nodegraph_nodes.trained.models import TrainedTextEncoder, TrainedUNet
 from nodegraph_nodes.types import VAE, TextEncoder, UNetModel
-from nodegraph_training.nodes.inputs import Batch, Channels, Dropout, Levels, Options, Rate, Steps, Weights
+from nodegraph_training.nodes.inputs import Batch, Channels, Depth, Dropout, Levels, Options, Rate, Steps, Weights
 from nodegraph_training.types import ConditionKind, DataSet
-
-if TYPE_CHECKING:
-    from nodegraph_diffusion.networks.config import UNetConfig
 
 Conditions = Annotated[
     ConditionKind,
@@ -33,7 +29,7 @@ def train_denoiser(
     unet: Annotated[UNetModel | None, Help("train this one further, instead of a new one of the sizes below")] = None,
     channels: Channels = 64,
     levels: Levels = [1, 2],  # noqa: B006 (never changed)
-    depth: Annotated[list[int], Help("transformers after each block of a level")] = [0, 1],  # noqa: B006 (never changed)
+    depth: Depth = [0, 1],  # noqa: B006 (never changed)
     batch: Batch = 32,
     learning_rate: Rate = 5e-4,
     weighting: Weights = "min_snr",
@@ -47,64 +43,70 @@ def train_denoiser(
     See Ho et al. 2020 and Rombach et al. 2022. A new one predicts the velocity. Give the result to `UNetDenoise`. Other conditions
     than text are given by `LabelCondition`, `NoCondition`, `ApplyMap` and `ApplySmallPicture`; boxes and maps are those of
     `PictureWorld`. Without a `vae`, `EmptyPixels` makes what sampling begins with, and `PixelsToImage` the picture.
+    `TrainDenoiserAndText` trains the text encoder, too.
     """
-    from nodegraph_diffusion.networks.unet import UNet, UNetConfig
-    from nodegraph_diffusion.noise_schedule import NoiseSchedule
-    from nodegraph_diffusion.training.tasks.denoiser import DenoiserTask
-    from nodegraph_training.training.conditions import config_of
-    from nodegraph_training.training.denoising import Prepared, network_settings, objective_of, prepare, prepare_without_text
-    from nodegraph_training.training.loop import HowToTrain, copied, train
-    from nodegraph_training.training.networks import built, own_unet
-    from nodegraph_training.training.sizes import PIXELS
+    from nodegraph_training.training.denoising import Given, prepare
+    from nodegraph_training.training.loop import HowToTrain
+    from nodegraph_training.training.unets import UNetSizes, new_unet, train_unet, unet_to_train
 
-    pictures, latent = data.pictures, PIXELS if vae is None else vae.part.config.latent
-    if condition == "text" and (text_encoder is None or vae is None):
-        raise ValueError("condition: expected a text_encoder and a vae for captions, found one of them missing; give both")
+    given = Given(vae=vae, text_encoder=text_encoder, kind=condition)
     if unet is None:
-        if text_encoder is not None and condition == "text":
-            received: dict[str, Any] = {"context_dim": sum(part.config.width for part in text_encoder.parts)}
-        else:
-            received = config_of(condition, pictures, latent, channels)
-        config = UNetConfig(
-            out_channels=latent.channels,
-            model_channels=channels,
-            channel_mult=tuple(levels),
-            num_res_blocks=1,
-            transformer_depth=tuple(depth),
-            num_heads=4,
-            norm_groups=math.gcd(16, channels),
-            **{"in_channels": latent.channels, **received},
-        )
-        noise_schedule = NoiseSchedule(prediction="v")
-        network, kind = built(lambda: UNet(config), seed, run), "sd1"
+        sizes = UNetSizes(channels=channels, levels=levels, depth=depth)
+        learner = new_unet(data.pictures, given, sizes, seed=seed, run=run)
     else:
-        network, noise_schedule, kind = own_unet(unet, run).requires_grad_(True), unet.part.noise_schedule, unet.part.kind
-        _require_condition(network.config, condition, latent.factor)
+        learner = unet_to_train(unet, given, run)
     how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, options=options)
     with run.work_folder() as folder:
-        if text_encoder is not None and vae is not None and condition == "text":
-            prepared: Prepared[Any] = prepare(pictures, vae, text_encoder, network, run=run, folder=folder)
-        else:
-            prepared = prepare_without_text(pictures, vae, network, condition, run=run, folder=folder)
-        task = DenoiserTask(
-            network,
-            prepared.condition,
-            objective_of(noise_schedule, weighting),
-            dropout=dropout,
-            log_bound=False,
-            sampled=prepared.sampled,
-        )
-        trainer = train(task, prepared.examples, how, run=run, folder=folder)
+        prepared = prepare(data.pictures, given, learner.network, run=run, folder=folder)
+        trainer = train_unet(learner, prepared, how, weighting=weighting, dropout=dropout, run=run, folder=folder)
         with trainer.averaged():
-            return TrainedUNet(
-                copied(network.state_dict()), {"kind": kind, **network_settings(network.config, noise_schedule, latent)}
-            )
+            return learner.trained()
 
 
-def _require_condition(config: UNetConfig, condition: ConditionKind, factor: int) -> None:
-    """Raise ValueError if a UNet was trained with another condition."""
-    from nodegraph_training.training.conditions import kind_of
+class DenoiserAndText(NamedTuple):
+    """A UNet and the text encoder that was trained with it."""
 
-    found = kind_of(config, factor, text=condition == "text")
-    if found != condition:
-        raise ValueError(f"condition: expected '{found}', with which this UNet was trained, found '{condition}'")
+    unet: TrainedUNet
+    text_encoder: TrainedTextEncoder
+
+
+@node("TrainDenoiserAndText", numeric=True)
+def train_denoiser_and_text(
+    data: DataSet,
+    vae: VAE,
+    steps: Steps = 20_000,
+    causal: Annotated[bool, Help("each word attends only to those before it, as in CLIP; default: to all, as in BERT")] = False,
+    width: Annotated[int, Range(8, 4096), Help("of the text encoder; a multiple of 4")] = 128,
+    layers: Annotated[int, Range(1, 64), Help("of the text encoder")] = 3,
+    max_length: Annotated[int, Range(8, 512), Help("tokens that the text encoder reads at once")] = 40,
+    channels: Channels = 64,
+    levels: Levels = [1, 2],  # noqa: B006 (never changed)
+    depth: Depth = [0, 1],  # noqa: B006 (never changed)
+    batch: Batch = 32,
+    learning_rate: Rate = 5e-4,
+    weighting: Weights = "min_snr",
+    dropout: Dropout = 0.1,
+    options: Options = None,
+    seed: Seed = 0,
+    run: Run = Run(),
+) -> DenoiserAndText:
+    """Train a UNet and a text encoder together, both from nothing.
+
+    The text encoder learns from the denoising alone, as in Rombach et al. 2022, sec. 4.3.1. The vocabulary has each word of the
+    captions. To train the UNet further with `TrainDenoiser`, give it both results.
+    """
+    from nodegraph_training.training.denoising import prepare_with_tokens
+    from nodegraph_training.training.loop import HowToTrain
+    from nodegraph_training.training.texts import TextSizes, new_text_encoder
+    from nodegraph_training.training.unets import UNetSizes, new_unet_for_text, train_unet
+
+    sizes = UNetSizes(channels=channels, levels=levels, depth=depth)
+    text_sizes = TextSizes(width=width, layers=layers, max_length=max_length, causal=causal)
+    text = new_text_encoder(data.pictures, text_sizes, seed=seed, run=run)
+    learner = new_unet_for_text(vae.part.config.latent, width, sizes, seed=seed, run=run)
+    how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, options=options)
+    with run.work_folder() as folder:
+        prepared = prepare_with_tokens(data.pictures, vae, text.reader, run=run, folder=folder)
+        trainer = train_unet(learner, prepared, how, weighting=weighting, dropout=dropout, run=run, folder=folder)
+        with trainer.averaged():
+            return DenoiserAndText(learner.trained(), text.trained())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from nodegraph import Choice, Help, Range, Run, Seed, node
-from nodegraph_nodes.types import VAE, Image, TextEncoder, UNetModel
+from nodegraph_nodes.types import VAE, Image, Mask, TextEncoder, UNetModel
 from nodegraph_training.types import DataSet, TrainedImageEncoder
 
 
@@ -16,6 +16,13 @@ class Evaluation(NamedTuple):
     figures: dict[str, Any]
     pictures: Image
     painted: Image
+
+
+class Reconstruction(NamedTuple):
+    """What was measured, and the decoded pictures."""
+
+    figures: dict[str, Any]
+    pictures: Image
 
 
 @node("Evaluate", numeric=True)
@@ -40,15 +47,80 @@ def evaluate(
     share with exactly these things. For maps, `label_agreement` is the share of pixels that show their class. Enlarged pictures
     have `psnr` against the whole ones, beside that of bicubic interpolation.
     """
-    from nodegraph_training.training.evaluation import judged, psnr
+    from nodegraph_training.training.evaluation import judged, reconstructed
     from nodegraph_training.training.painting import HowToPaint, Model, paint
 
     pictures, model = data.pictures, Model(unet=unet, vae=vae, text_encoder=text_encoder)
-    figures: dict[str, Any] = {} if vae is None else {"autoencoder_psnr": round(psnr(pictures, vae, count, run), 3)}
+    figures: dict[str, Any] = {} if vae is None else {"autoencoder_psnr": round(reconstructed(pictures, vae, count, run)[0], 3)}
     how = HowToPaint(count=count, cfg=cfg, sampler=sampler, schedule=schedule, steps=steps, seed=seed)
     painted = paint(pictures, model, how, run)
     figures |= {"captions" if model.kind == "text" else "pictures": len(painted), **judged(model.kind, pictures, painted)}
     return Evaluation(figures, Image(painted[:64]), Image(painted))
+
+
+@node("EvaluateAutoencoder", numeric=True)
+def evaluate_autoencoder(
+    vae: VAE,
+    data: Annotated[DataSet, Help("pictures that were not learned, such as the held-out ones of PictureWorld")],
+    count: Annotated[int, Range(1, 100_000), Help("pictures to encode and decode")] = 100,
+    run: Run = Run(),
+) -> Reconstruction:
+    """Measure an autoencoder: pictures to latents and back.
+
+    `psnr` is in dB, `factor` the pixels per cell along a side, and `numbers` the share of the numbers of a picture that its latent
+    has. Give the pictures to `FrechetDistance`.
+    """
+    from nodegraph_training.training.evaluation import reconstructed
+
+    psnr, decoded = reconstructed(data.pictures, vae, count, run)
+    config = vae.part.config
+    figures = {
+        "psnr": round(psnr, 3),
+        "factor": config.factor,
+        "numbers": config.latent_channels / (3 * config.factor**2),
+        "codes": config.codes,
+    }
+    return Reconstruction(figures, Image(decoded))
+
+
+@node("JudgePictures")
+def judge_pictures(
+    image: Annotated[Image, Help("a batch of pictures that were painted from the same text")],
+    text: Annotated[str, Help("what each of them should show, as a caption of PictureWorld says it")],
+    things: Annotated[bool, Help("whether the things count that the text names, and no others; false: only place and time")] = True,
+) -> dict[str, Any]:
+    """Measure how many pictures show a text, and how different they are.
+
+    A program that was not trained judges them: `right` is the share in which nothing is wrong that the text demands, and `wrong`
+    counts each kind of fault. `diversity` is how different two of the pictures are on average: the root of the mean squared
+    difference of their colours, which are from 0 to 1.
+    """
+    from nodegraph_training.training.evaluation import as_bytes, diversity, right_about
+
+    figures = right_about([text] * len(image.pixels), as_bytes(image.pixels), things=things)
+    return {"pictures": len(image.pixels), **figures, "diversity": round(diversity(image.pixels), 6)}
+
+
+@node("ComparePictures")
+def compare_pictures(
+    image: Image,
+    other: Image,
+    outside: Annotated[Mask | None, Help("compare only where this mask is black; default: everywhere")] = None,
+) -> dict[str, Any]:
+    """Measure how similar pictures are, such as one before and after inpainting.
+
+    `psnr` is in dB, `same` is the share of the pixels that are the same in 8 bits.
+    """
+    from nodegraph_training.training.evaluation import compared
+
+    if image.pixels.shape != other.pixels.shape:
+        raise ValueError(f"other: expected pictures of {_shape(image)}, found {_shape(other)}; resize them, or take other ones")
+    return compared(image.pixels, other.pixels, None if outside is None else outside.values == 0)
+
+
+def _shape(image: Image) -> str:
+    count, height, width, _ = image.pixels.shape
+    return f"{count} times {width}x{height}"
 
 
 @node("FrechetDistance", numeric=True)

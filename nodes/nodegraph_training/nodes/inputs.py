@@ -16,4 +16,5 @@ Weights = Annotated[Literal["simple", "min_snr"], Help("weights of the noise lev
 Dropout = Annotated[float, Range(0, 1), Help("share of the pictures that are learned without their caption")]
 Channels = Annotated[int, Range(8, 4096), Help("channels of the first level; a multiple of 8")]
 Levels = Annotated[list[int], Help("channels of each level, as multiples of those of the first; each has half the side")]
+Depth = Annotated[list[int], Help("transformers after each block of a level")]
 Options = Annotated[TrainingOptions | None, Help("of `TrainingOptions`: precision, memory, gradients, learning rate over time")]

@@ -43,7 +43,7 @@ def train_clip(
     from nodegraph_training.training.loop import HowToTrain, copied, train
     from nodegraph_training.training.networks import built, tokenizer_of
     from nodegraph_training.training.sizes import sizes_of
-    from nodegraph_training.training.vocabulary import vocabulary_files
+    from nodegraph_training.training.texts import vocabulary_files
 
     pictures = data.pictures
     require_squares(pictures)
@@ -83,7 +83,7 @@ def train_text_encoder(
     from nodegraph_training.training.loop import HowToTrain, copied, train
     from nodegraph_training.training.networks import built
     from nodegraph_training.training.sizes import sizes_of
-    from nodegraph_training.training.vocabulary import files_of
+    from nodegraph_training.training.texts import files_of
 
     examples = ReadPictures(data.pictures, run.device)
     reader = built(Reader, seed, run)

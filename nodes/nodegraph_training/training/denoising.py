@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from torch import Tensor
 
 from nodegraph_diffusion.training.noising.objective import Objective
-from nodegraph_diffusion.training.tasks.conditions import Condition, EncodedCondition
+from nodegraph_diffusion.training.tasks.conditions import Condition, EncodedCondition, TextCondition
 from nodegraph_diffusion.training.tasks.denoiser import DenoiserSamples
 from nodegraph_training.training.conditions import ConditionedPictures, beside_of, condition_of, label_rows
-from nodegraph_training.training.examples import captions_of, number_of_captions, require_side
-from nodegraph_training.training.latents import CaptionedLatents, PixelLatents, encode_texts, latents_of
+from nodegraph_training.training.examples import captions_of, number_of_captions, require_side, tokens_of
+from nodegraph_training.training.latents import CaptionedLatents, Encoded, PixelLatents, encode_texts, latents_of
 from nodegraph_training.training.networks import own_readers, own_vae
-from nodegraph_training.training.sizes import sizes_of
+from nodegraph_training.training.sizes import PIXELS, sizes_of
 
 if TYPE_CHECKING:
     from nodegraph import Run
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.networks.unet import UNet
     from nodegraph_diffusion.networks.vae import AutoencoderKL
     from nodegraph_diffusion.noise_schedule import NoiseSchedule
+    from nodegraph_diffusion.text.encode import Reader
     from nodegraph_nodes.types import VAE, TextEncoder
     from nodegraph_training.types import ConditionKind, Pictures
 
@@ -58,7 +59,35 @@ def objective_of(schedule: NoiseSchedule, weighting: Weighting) -> Objective:
     )
 
 
-def prepare(
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What a denoiser is trained with: its autoencoder (None: it denoises pixels), its text encoder, and the kind of condition.
+
+    Raises ValueError if a part is missing that captions need.
+    """
+
+    vae: VAE | None
+    text_encoder: TextEncoder | None
+    kind: ConditionKind
+
+    def __post_init__(self) -> None:
+        if self.kind == "text" and (self.text_encoder is None or self.vae is None):
+            raise ValueError("condition: expected a text_encoder and a vae for captions, found one of them missing; give both")
+
+    @property
+    def latent(self) -> LatentSpace:
+        """What is denoised."""
+        return PIXELS if self.vae is None else self.vae.part.config.latent
+
+
+def prepare(pictures: Pictures, given: Given, unet: UNet, *, run: Run, folder: Path) -> Prepared[Any]:
+    """Encode pictures, and captions or other conditions, as this UNet receives them."""
+    if given.kind == "text" and given.vae is not None and given.text_encoder is not None:
+        return prepare_captions(pictures, given.vae, given.text_encoder, unet, run=run, folder=folder)
+    return prepare_without_text(pictures, given.vae, unet, given.kind, run=run, folder=folder)
+
+
+def prepare_captions(
     pictures: Pictures, vae: VAE, text_encoder: TextEncoder, unet: UNet, *, run: Run, folder: Path
 ) -> Prepared[CaptionedLatents]:
     """Encode pictures and captions as this UNet receives them."""
@@ -78,6 +107,20 @@ def prepare(
         examples=CaptionedLatents(latents, encoded, count),
         condition=EncodedCondition(empty).to(run.device),
         sampled=shown,
+    )
+
+
+def prepare_with_tokens(pictures: Pictures, vae: VAE, reader: Reader, *, run: Run, folder: Path) -> Prepared[CaptionedLatents]:
+    """Encode pictures, and split captions into tokens, for a text encoder that is trained with the UNet."""
+    network, count = own_vae(vae, run), number_of_captions(pictures)
+    require_side(pictures, network.config.factor)
+    latents = latents_of(pictures, network, folder)
+    tokens = tokens_of(reader.tokenizer, captions_of(pictures, count))
+    empty = tokens_of(reader.tokenizer, [""])[0]
+    return Prepared(
+        examples=CaptionedLatents(latents, Encoded(tokens, None), count),
+        condition=TextCondition(reader.model, empty).to(run.device),
+        sampled=samples(network, tokens[: SHOWN * count : count], latents[0]),
     )
 
 

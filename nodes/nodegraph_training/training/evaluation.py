@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -22,22 +22,51 @@ if TYPE_CHECKING:
     from nodegraph_nodes.types import VAE
     from nodegraph_training.types import ConditionKind, Pictures
 
+_SURROUNDINGS: Final = ("place", "time")
+
 
 @torch.no_grad()
-def psnr(pictures: Pictures, vae: VAE, count: int, run: Run) -> float:
-    """Peak signal-to-noise ratio in dB of pictures after encoding and decoding, from their mean squared error in 8 bits."""
+def reconstructed(pictures: Pictures, vae: VAE, count: int, run: Run) -> tuple[float, Tensor]:
+    """The first pictures after encoding and decoding, (count, H, W, 3), and their peak signal-to-noise ratio in dB.
+
+    That is from the mean squared error in 8 bits.
+    """
     network = load_vae_network(vae, run)
-    errors = []
+    errors, decoded = [], []
     for index in range(min(count, len(pictures))):
         pixels = pixels_of(pictures, [index])
-        decoded = network.decode(network.encode(pixels.to(run.device))[0]).cpu()
-        errors.append(float(((decoded.clamp(-1, 1) - pixels) * 127.5).round().double().square().mean()))
-    return _decibels(errors)
+        found = network.decode(network.encode(pixels.to(run.device))[0]).cpu().clamp(-1, 1)
+        errors.append(float(((found - pixels) * 127.5).round().double().square().mean()))
+        decoded.append(found / 2 + 0.5)
+    return _decibels(errors), torch.cat(decoded).movedim(1, -1).contiguous()
+
+
+def diversity(painted: Tensor) -> float:
+    """How different pictures (N, H, W, 3) are: the mean of the root of the mean squared difference, over all pairs; 0 for one."""
+    if len(painted) < 2:
+        return 0.0
+    distances = torch.pdist(painted.flatten(1).double()) / math.sqrt(painted[0].numel())
+    return float(distances.mean())
+
+
+def compared(pixels: Tensor, other: Tensor, where: Tensor | None) -> dict[str, Any]:
+    """PSNR in dB and the share of pixels that are the same, of pictures (N, H, W, 3) in 8 bits, only `where` (N, H, W) says so."""
+    difference = (as_bytes(pixels).astype(np.int64) - as_bytes(other)).reshape(-1, 3)
+    if where is not None:
+        difference = difference[where.expand(pixels.shape[:3]).flatten().numpy()]
+    same = float((difference == 0).all(1).mean()) if len(difference) else 1.0
+    error = float(np.square(difference).mean()) if len(difference) else 0.0
+    return {"pixels": len(difference), "psnr": round(_decibels([error]), 3), "same": round(same, 6)}
+
+
+def as_bytes(painted: Tensor) -> NDArray[np.uint8]:
+    """Pictures in [0, 1] in 8 bits."""
+    return (painted * 255).round().byte().numpy().astype(np.uint8)
 
 
 def judged(kind: ConditionKind, pictures: Pictures, painted: Tensor) -> dict[str, Any]:
     """What is right about painted pictures (count, H, W, 3), by programs that were not trained."""
-    pixels = (painted * 255).round().byte().numpy().astype(np.uint8)
+    pixels = as_bytes(painted)
     if kind in FACTORS:
         return _enlarged(kind, pictures, pixels)
     judge = _JUDGES.get(kind)
@@ -50,11 +79,19 @@ def _decibels(errors: list[float]) -> float:
 
 def _captions(pictures: DrawnPictures, pixels: NDArray[np.uint8]) -> dict[str, Any]:
     """The share in which nothing is wrong that the caption demands, and how often each fault occurs."""
+    return right_about([pictures.caption(index) for index in range(len(pixels))], pixels)
+
+
+def right_about(texts: Sequence[str], pixels: NDArray[np.uint8], *, things: bool = True) -> dict[str, Any]:
+    """The share of pictures (N, H, W, 3) in which nothing is wrong that their text demands, and how often each fault occurs.
+
+    Without `things`, only the place and the time count.
+    """
     from nodegraph_diffusion.recipes.pictureworld import faults, parse
     from nodegraph_diffusion.recipes.pictureworld.judges.matched_filter import judge_by_templates
 
-    texts = [pictures.caption(index) for index in range(len(pixels))]
-    verdicts = [faults(parse(text), reading) for text, reading in zip(texts, judge_by_templates(pixels), strict=True)]
+    found = zip(texts, judge_by_templates(pixels), strict=True)
+    verdicts = [[name for name in faults(parse(text), reading) if things or name in _SURROUNDINGS] for text, reading in found]
     wrong = Counter(str(name) for verdict in verdicts for name in verdict)
     return {"right": sum(not verdict for verdict in verdicts) / len(verdicts), "wrong": dict(sorted(wrong.items()))}
 

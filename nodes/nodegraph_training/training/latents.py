@@ -109,7 +109,7 @@ def _encoded(pictures: Pictures, indices: Sequence[int], vae: AutoencoderKL) -> 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Encoded captions: contexts (M, L, width), and what a UNet of SDXL receives besides, (M, added_dim)."""
+    """Captions as contexts (M, L, width), or as tokens (M, L), and what a UNet of SDXL receives besides, (M, added_dim)."""
 
     contexts: Tensor
     added: Tensor | None

@@ -150,7 +150,12 @@ def read_vae(json: Json) -> VAEConfig:
 
 
 def write_vae(config: VAEConfig, sample_size: int) -> Json:
-    """The config of diffusers' AutoencoderKL of these sizes; `sample_size` in pixels."""
+    """The config of diffusers' AutoencoderKL of these sizes; `sample_size` in pixels. Raises ValueError for one with a codebook."""
+    if config.codes is not None:
+        raise ValueError(
+            f"vae: expected Gaussian latents, as diffusers' AutoencoderKL has, found a codebook of {config.codes} vectors; "
+            f"save it as .safetensors"
+        )
     levels = len(config.channel_mult)
     return {
         "_class_name": "AutoencoderKL",
@@ -193,7 +198,15 @@ def read_text(json: Json, xl: bool = False) -> CLIPTextConfig:
 
 
 def write_text(config: CLIPTextConfig, tokens: Mapping[str, int]) -> Json:
-    """The config of transformers' CLIPTextModel of these sizes; `tokens` are ids such as `bos_token_id`."""
+    """The config of transformers' CLIPTextModel of these sizes; `tokens` are ids such as `bos_token_id`.
+
+    Raises ValueError for an encoder whose tokens attend to all others.
+    """
+    if not config.causal:
+        raise ValueError(
+            "text_encoder: expected a causal one, as transformers' CLIPTextModel is, found one whose tokens attend to all others; "
+            "save it as .safetensors"
+        )
     return {
         "architectures": ["CLIPTextModel"],
         "hidden_act": config.activation,

@@ -32,6 +32,7 @@ from nodegraph_diffusion.networks.t2i_adapter import T2IAdapter
 from nodegraph_diffusion.networks.taesd import TAESD
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL
+from nodegraph_diffusion.networks.vector_quantiser import autoencoder
 
 Network = TypeVar("Network", UNet, AutoencoderKL, CLIPTextModel)
 C = TypeVar("C")
@@ -45,7 +46,7 @@ def load_unet(part: UNetPart, device: torch.device | str, dtype: torch.dtype) ->
 
 def load_vae(part: VAEPart, device: torch.device | str, dtype: torch.dtype) -> AutoencoderKL:
     """The autoencoder, in evaluation mode, without gradients. Raises CheckpointError if a tensor is missing or wrong."""
-    return _load(part, AutoencoderKL, device, dtype)
+    return _load(part, autoencoder, device, dtype)
 
 
 def load_text_encoder(part: TextPart, device: torch.device | str, dtype: torch.dtype) -> CLIPTextModel:

@@ -50,7 +50,7 @@ class AutoencoderTask(Task[Tensor]):
 
     def __init__(
         self,
-        model: AutoencoderKL | AutoencoderVQ,
+        model: AutoencoderKL,
         *,
         weights: ReconstructionWeights | None = None,
         features: Features | None = None,
@@ -96,14 +96,13 @@ class AutoencoderTask(Task[Tensor]):
         if self._sampled is None:
             return None
         pixels = self._sampled.to(next(self.model.parameters()).device)
-        encoded = self.model.encode(pixels)
-        decoded = self.model.decode(encoded if isinstance(encoded, Tensor) else encoded[0])
+        decoded = self.model.decode(self.model.encode(pixels)[0])
         return torch.cat([pixels, decoded.float()])
 
     def _reconstruct(self, pixels: Tensor, moment: Moment) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Decoded pixels, the loss of the bottleneck, and figures about it."""
         if isinstance(self.model, AutoencoderVQ):
-            quantised = self.model.quantize(self.model.encode(pixels).float())
+            quantised = self.model.quantize(self.model.encode(pixels)[0].float())
             usage = torch.bincount(quantised.codes.flatten(), minlength=len(self.model.quantize.codebook.weight)).float()
             shares = usage / usage.sum()
             used = {"codes": torch.special.entr(shares).sum().exp()}  # as many as would be used evenly
