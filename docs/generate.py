@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from docs.comfyui_table import class_table
 from docs.package_diagram import diagram
+from docs.systems_page import page
 from nodegraph.cli import main
 from nodegraph.cli.plugins.nodes import print_node_type
 from nodegraph.cli.plugins.registries import print_entry
@@ -156,6 +157,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "nodes.md": _nodes,
     "orders.md": _orders,
     "samplers.md": _samplers,
+    "systems.md": page,
 }
 """The function that makes the text of each generated page, by file name."""
 

@@ -1,4 +1,4 @@
-"""The workflows of the systems, and those that train them, are checked as `nodegraph check` does."""
+"""The workflows of the systems, and those that train and measure them, are checked as `nodegraph check` does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nodegraph.cli import main
 from tests.support.shared_plugins import share_plugins
 
 ROOT = Path(__file__).parents[2] / "workflows"
-FILES = sorted([*ROOT.glob("systems/*.yaml"), *ROOT.glob("train/*.yaml")])
+FILES = sorted([*ROOT.glob("systems/*.yaml"), *ROOT.glob("train/*.yaml"), *ROOT.glob("measure/*.yaml")])
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem}")
