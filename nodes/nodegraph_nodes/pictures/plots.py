@@ -76,12 +76,12 @@ def drawn_as_pixels(panels: Sequence[Panel], *, columns: int, size: tuple[int, i
     """Panels in rows, each of `size` (width, height) in pixels: (H, W, 3) in [0, 1]."""
     import numpy as np
     import torch
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image as pillow
 
+    file = io.BytesIO()
     with _drawn(panels, columns, size) as figure:
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        return torch.from_numpy(np.asarray(canvas.buffer_rgba())[..., :3].copy()).float() / 255
+        figure.savefig(file, format="png")
+    return torch.from_numpy(np.array(pillow.open(file).convert("RGB"))).float() / 255
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def _drawn(panels: Sequence[Panel], columns: int, size: tuple[int, int]) -> Iter
     rows = math.ceil(len(panels) / columns)
     with _LOCK, matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams.update(_STYLE)  # type: ignore[arg-type]  # its keys are literals of the type
         figure = Figure((columns * size[0] / _DPI, rows * size[1] / _DPI), layout="constrained")
         for index, panel in enumerate(panels):
             _draw(figure.add_subplot(rows, columns, index + 1), panel)
