@@ -45,19 +45,19 @@ def train_denoiser(
     `PictureWorld`. Without a `vae`, `EmptyPixels` makes what sampling begins with, and `PixelsToImage` the picture.
     `TrainDenoiserAndText` trains the text encoder, too.
     """
-    from nodegraph_training.training.denoising import Given, prepare
+    from nodegraph_training.training.denoising import Parts, prepare
     from nodegraph_training.training.loop import HowToTrain
     from nodegraph_training.training.unets import UNetSizes, new_unet, train_unet, unet_to_train
 
-    given = Given(vae=vae, text_encoder=text_encoder, kind=condition)
+    parts = Parts(vae=vae, text_encoder=text_encoder, kind=condition)
     if unet is None:
         sizes = UNetSizes(channels=channels, levels=levels, depth=depth)
-        learner = new_unet(data.pictures, given, sizes, seed=seed, run=run)
+        learner = new_unet(data.pictures, parts, sizes, seed=seed, run=run)
     else:
-        learner = unet_to_train(unet, given, run)
+        learner = unet_to_train(unet, parts, run)
     how = HowToTrain(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, options=options)
     with run.work_folder() as folder:
-        prepared = prepare(data.pictures, given, learner.network, run=run, folder=folder)
+        prepared = prepare(data.pictures, parts, learner.network, run=run, folder=folder)
         trainer = train_unet(learner, prepared, how, weighting=weighting, dropout=dropout, run=run, folder=folder)
         with trainer.averaged():
             return learner.trained()

@@ -60,7 +60,7 @@ def objective_of(schedule: NoiseSchedule, weighting: Weighting) -> Objective:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given:
+class Parts:
     """What a denoiser is trained with: its autoencoder (None: it denoises pixels), its text encoder, and the kind of condition.
 
     Raises ValueError if a part is missing that captions need.
@@ -80,11 +80,11 @@ class Given:
         return PIXELS if self.vae is None else self.vae.part.config.latent
 
 
-def prepare(pictures: Pictures, given: Given, unet: UNet, *, run: Run, folder: Path) -> Prepared[Any]:
+def prepare(pictures: Pictures, parts: Parts, unet: UNet, *, run: Run, folder: Path) -> Prepared[Any]:
     """Encode pictures, and captions or other conditions, as this UNet receives them."""
-    if given.kind == "text" and given.vae is not None and given.text_encoder is not None:
-        return prepare_captions(pictures, given.vae, given.text_encoder, unet, run=run, folder=folder)
-    return prepare_without_text(pictures, given.vae, unet, given.kind, run=run, folder=folder)
+    if parts.kind == "text" and parts.vae is not None and parts.text_encoder is not None:
+        return prepare_captions(pictures, parts.vae, parts.text_encoder, unet, run=run, folder=folder)
+    return prepare_without_text(pictures, parts.vae, unet, parts.kind, run=run, folder=folder)
 
 
 def prepare_captions(

@@ -13,7 +13,7 @@ from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.training.tasks.denoiser import DenoiserTask
 from nodegraph_nodes.trained.models import TrainedUNet
 from nodegraph_training.training.conditions import config_of, kind_of
-from nodegraph_training.training.denoising import Given, Prepared, Weighting, network_settings, objective_of
+from nodegraph_training.training.denoising import Parts, Prepared, Weighting, network_settings, objective_of
 from nodegraph_training.training.loop import HowToTrain, copied, train
 from nodegraph_training.training.networks import built, own_unet
 
@@ -51,13 +51,13 @@ class Learner:
         return TrainedUNet(copied(self.network.state_dict()), {"kind": self.kind, **settings})
 
 
-def new_unet(pictures: Pictures, given: Given, sizes: UNetSizes, *, seed: int, run: Run) -> Learner:
+def new_unet(pictures: Pictures, parts: Parts, sizes: UNetSizes, *, seed: int, run: Run) -> Learner:
     """A new UNet for these pictures and conditions, which predicts the velocity."""
-    if given.kind == "text" and given.text_encoder is not None:
-        width = sum(part.config.width for part in given.text_encoder.parts)
-        return new_unet_for_text(given.latent, width, sizes, seed=seed, run=run)
-    received = config_of(given.kind, pictures, given.latent, sizes.channels)
-    return _new(given.latent, sizes, received, seed=seed, run=run)
+    if parts.kind == "text" and parts.text_encoder is not None:
+        width = sum(part.config.width for part in parts.text_encoder.parts)
+        return new_unet_for_text(parts.latent, width, sizes, seed=seed, run=run)
+    received = config_of(parts.kind, pictures, parts.latent, sizes.channels)
+    return _new(parts.latent, sizes, received, seed=seed, run=run)
 
 
 def new_unet_for_text(latent: LatentSpace, width: int, sizes: UNetSizes, *, seed: int, run: Run) -> Learner:
@@ -81,13 +81,13 @@ def _new(latent: LatentSpace, sizes: UNetSizes, received: dict[str, Any], *, see
     return Learner(network=network, noise_schedule=NoiseSchedule(prediction="v"), latent=latent)
 
 
-def unet_to_train(unet: UNetModel, given: Given, run: Run) -> Learner:
+def unet_to_train(unet: UNetModel, parts: Parts, run: Run) -> Learner:
     """A copy of a UNet that is trained further. Raises ValueError if it was trained with another condition."""
     network = own_unet(unet, run).requires_grad_(True)
-    found = kind_of(network.config, given.latent.factor, text=given.kind == "text")
-    if found != given.kind:
-        raise ValueError(f"condition: expected '{found}', with which this UNet was trained, found '{given.kind}'")
-    return Learner(network=network, noise_schedule=unet.part.noise_schedule, latent=given.latent, kind=unet.part.kind)
+    found = kind_of(network.config, parts.latent.factor, text=parts.kind == "text")
+    if found != parts.kind:
+        raise ValueError(f"condition: expected '{found}', with which this UNet was trained, found '{parts.kind}'")
+    return Learner(network=network, noise_schedule=unet.part.noise_schedule, latent=parts.latent, kind=unet.part.kind)
 
 
 def train_unet(
