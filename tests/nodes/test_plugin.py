@@ -143,6 +143,11 @@ NODES = {
     "InterpolateLatents": ({"latent", "other", "share"}, {"output": Latent}),
     "Composite": ({"image", "original", "mask"}, {"output": Image}),
     "Paste": ({"image", "original", "x", "y", "mask", "stretch"}, {"output": Image}),
+    "Curve": ({"label", "figures", "x", "y", "at"}, {"output": dict[str, Any]}),
+    "Plot": (
+        {"curves", "title", "x_label", "y_label", "x_logarithmic", "y_logarithmic", "width", "height"},
+        {"output": Image},
+    ),
 }
 """The names that workflows use: changing one breaks them."""
 
@@ -166,7 +171,7 @@ def test_nodes_that_run_networks_are_numeric(plugins):
     painting = {"TextEncode", "VAEEncode", "VAEDecode", "ApplyInpaint", "UNetDenoise", "PerpNeg", "DualGuidance", "Sampler"}
     painting |= {"ClassifierGuidance", "ClipGuidance", "Upscale", "ImageEncode", "ApplyGligen"}
     learning = {name for name in plugins.nodes.names() if name.startswith("Train")} - {"TrainingOptions"}
-    assert numeric == painting | learning | {"Edges", "Evaluate", "FrechetDistance", "ExportModel"}
+    assert numeric == painting | learning | {"Edges", "Evaluate", "EvaluateAutoencoder", "FrechetDistance", "ExportModel"}
 
 
 def test_samplers_and_schedules_are_registered(plugins):

@@ -17,7 +17,8 @@ FILES = sorted([*ROOT.glob("systems/*.yaml"), *ROOT.glob("train/*.yaml"), *ROOT.
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem}")
 def test_workflows_are_right(file, monkeypatch):
     share_plugins(monkeypatch)
-    checked = CliRunner().invoke(main, ["check", str(file)], catch_exceptions=False)
+    needed = ["--set", "unet=builtin:tiny"] if file.stem == "denoiser" else []  # a file that training writes
+    checked = CliRunner().invoke(main, ["check", str(file), *needed], catch_exceptions=False)
     assert checked.exit_code == 0, checked.output
 
 
