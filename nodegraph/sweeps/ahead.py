@@ -1,4 +1,8 @@
-"""Computing the next points of a sweep in the background, so that workers in other processes have enough to do."""
+"""Computing the next points of a sweep in the background, so that workers in other processes have enough to do.
+
+A point has two runs then. The one ahead leaves nothing but results in the cache: no files, events or record. So if an earlier point
+fails, or the sweep is stopped, it is as if later points had not begun, and files appear in the order of the points.
+"""
 
 from __future__ import annotations
 
