@@ -37,9 +37,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from nodegraph.light_dataclass import dataclass
 from nodegraph.text import sentence
 
 _LONGEST: Final = 4000  # characters of a problem

@@ -20,3 +20,20 @@ def gc_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def pause_at_start() -> None:
+    """Pause the collector while the program imports its modules, which are many objects and no garbage."""
+    gc.disable()
+
+
+def resume_after_start() -> None:
+    """Let the collector work again if it was paused. It never looks at what was imported until now."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
+def skip_at_exit() -> None:
+    """Let the process end without a last search for garbage: the memory is freed anyway."""
+    gc.freeze()

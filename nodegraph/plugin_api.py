@@ -22,6 +22,7 @@ from nodegraph.errors import (
     WorkflowError,
 )
 from nodegraph.files import FileState, file_states, replacing, write_whole
+from nodegraph.light_dataclass import dataclass
 from nodegraph.node_types.fetching import NotFetchedError, expected_digests, may_fetch
 from nodegraph.node_types.on_demand import OnDemand
 from nodegraph.node_types.signature import spec_of
@@ -109,6 +110,7 @@ __all__ = [
     "TemporaryError",
     "Terminal",
     "WorkflowError",
+    "dataclass",
     "did_you_mean",
     "echo",
     "echo_json",

@@ -8,8 +8,8 @@ from docs.package_diagram import Imports, children, imports
 
 LAYERS: dict[str, str] = {
     "nodegraph": (
-        "gc_pause text errors terminal files settings node_types plugins workflow graph cache run engine reproduce sweeps "
-        "plugin_api cli __main__"
+        "light_dataclass gc_pause text errors terminal files settings node_types plugins workflow graph cache run engine "
+        "reproduce sweeps plugin_api cli __main__"
     ),
     "nodegraph.cache": (
         "dependencies file_digests key_text keys least_recently_used store anonymous_files snapshots taker results cache"

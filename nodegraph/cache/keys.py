@@ -19,7 +19,7 @@ import enum
 import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from nodegraph.cache.key_text import INPUTS, MANY, KeyParts, KeyWriter, Piece, a
 from nodegraph.errors import NodegraphError
 from nodegraph.files import file_states
 from nodegraph.graph.graph import Graph, GraphNode, Input, ListWithLinks, ResolvedLink, Value
+from nodegraph.light_dataclass import dataclass
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.registry import Entry
 

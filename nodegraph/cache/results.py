@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -12,6 +12,7 @@ from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.store import StoredValue
 from nodegraph.files import FileState
+from nodegraph.light_dataclass import dataclass
 from nodegraph.plugins.codecs import JSONCodec
 from nodegraph.plugins.list_codec import PREFIX
 

@@ -13,6 +13,7 @@ import click
 from nodegraph import terminal
 from nodegraph.cli import failures
 from nodegraph.cli.plugin_options import plugins_of
+from nodegraph.gc_pause import resume_after_start
 
 if TYPE_CHECKING:
     from nodegraph.plugins.manager import Plugins
@@ -54,6 +55,8 @@ class Commands(click.Group):
             close = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
             hint = f"Did you mean '{close[0]}'?" if close else "'nodegraph --help' lists the commands."
             ctx.fail(f"There is no command '{name}'. {hint}")
+        if name not in self._modules:
+            resume_after_start()  # the command of a plugin may compute for hours
         return super().resolve_command(ctx, args)
 
     def main(self, *args: Any, **options: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +38,7 @@ from nodegraph.cli.options import (
     workers_option,
 )
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
+from nodegraph.light_dataclass import dataclass
 
 if TYPE_CHECKING:
     from nodegraph.cli.running import Display

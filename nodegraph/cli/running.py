@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -20,6 +19,8 @@ from nodegraph.cli.inline.outputs import NEVER, inline_outputs
 from nodegraph.cli.progress import progress
 from nodegraph.engine import Engine
 from nodegraph.errors import Cancelled, WrongResultError
+from nodegraph.gc_pause import resume_after_start
+from nodegraph.light_dataclass import dataclass
 from nodegraph.terminal import echo, echo_json
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def run_in_engine(
             listeners.append(PreviewFiles(display.preview, plugins.codecs, shown, plugins.backend.preview_renderer()))
         workflow = load()
         with _stoppable(engine, shown) as stopped_by:
+            resume_after_start()
             try:
                 result = work(engine, workflow)
             except Cancelled as error:

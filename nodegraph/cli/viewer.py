@@ -9,13 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import click
 
 from nodegraph.errors import OutputError
+from nodegraph.light_dataclass import dataclass
 
 _MOST: Final = 8  # more files would be as many windows
 _SECONDS: Final = 2.0  # a program that has not failed until then shows the file

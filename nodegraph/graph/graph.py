@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from nodegraph.errors import Location
 from nodegraph.files import FileState
+from nodegraph.light_dataclass import dataclass
 from nodegraph.node_types.spec import NodeSpec, Range
 from nodegraph.plugins.registry import Entry, Origin
 from nodegraph.text import described

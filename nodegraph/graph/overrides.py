@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, field
 from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.errors import Location, Problem, WorkflowError
+from nodegraph.light_dataclass import dataclass
 from nodegraph.node_types import literals
 from nodegraph.node_types.literals import LiteralError
 from nodegraph.node_types.spec import Port, under

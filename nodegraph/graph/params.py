@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from nodegraph.errors import Problem
 from nodegraph.graph.expansion.flat import FlatDocument
 from nodegraph.graph.overrides import InputValue, Override, from_text
 from nodegraph.graph.suggest import suggest_input
+from nodegraph.light_dataclass import dataclass
 from nodegraph.node_types import literals
 from nodegraph.node_types.literals import LiteralError
 from nodegraph.node_types.port_types import accepts, element_type, member_type, type_name

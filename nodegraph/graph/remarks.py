@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from nodegraph.errors import Location
+from nodegraph.light_dataclass import dataclass
 from nodegraph.text import described
 from nodegraph.workflow.definitions import NAME, PARAMS, ParamRef, references
 from nodegraph.workflow.workflow import Workflow

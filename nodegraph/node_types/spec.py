@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, TypeVar, overload
 
+from nodegraph.light_dataclass import dataclass
 from nodegraph.node_types.item_ports import is_item, list_port
 from nodegraph.node_types.on_demand import OnDemand
 from nodegraph.node_types.port_types import element_type

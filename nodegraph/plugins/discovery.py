@@ -16,11 +16,12 @@ import time
 import types
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.files import file_states
+from nodegraph.light_dataclass import dataclass
 from nodegraph.plugins.code.code_files import CodeFiles
 from nodegraph.plugins.code.installed import has_other_modules
 from nodegraph.plugins.code.libraries import python_version, versions_of_required

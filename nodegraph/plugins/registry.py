@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, field
 from typing import Any, Generic, TypeVar
 
 from nodegraph.errors import PluginError
+from nodegraph.light_dataclass import dataclass
 from nodegraph.text import described, did_you_mean, either
 
 T = TypeVar("T")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nodegraph.engine import Engine
 from nodegraph.errors import OutputError
+from nodegraph.light_dataclass import dataclass
 from nodegraph.reproduce.sides import Side, side_of
 from nodegraph.run.lock.changes import Change, compared, file_changes, graph_changes
 from nodegraph.run.options import WorkflowSource

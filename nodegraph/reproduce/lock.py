@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from nodegraph.engine import Engine
 from nodegraph.errors import LockError
 from nodegraph.graph.graph import Graph
 from nodegraph.graph.overrides import Override
+from nodegraph.light_dataclass import dataclass
 from nodegraph.run.lock.changes import Change, changes, output_changes
 from nodegraph.run.lock.lock_file import Lock, lock_path, read_lock
 from nodegraph.run.options import WorkflowSource

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from nodegraph.engine import Engine
 from nodegraph.errors import Problem, WorkflowError
+from nodegraph.light_dataclass import dataclass
 from nodegraph.node_types.spec import MISSING
 from nodegraph.run.outputs.whole import recorded_files, whole_workflow
 from nodegraph.run.record import read_runs, versions

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from nodegraph.light_dataclass import dataclass
 
 if TYPE_CHECKING:
     from nodegraph.errors import NodegraphError

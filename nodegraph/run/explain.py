@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from nodegraph.graph.graph import ResolvedLink
+from nodegraph.light_dataclass import dataclass
 from nodegraph.run.plan import Action, Plan
 from nodegraph.run.record import StoredForm, stored_form
 from nodegraph.text import described

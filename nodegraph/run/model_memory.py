@@ -9,11 +9,12 @@ import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+from nodegraph.light_dataclass import dataclass
 from nodegraph.node_types.on_demand import OnDemand
 from nodegraph.plugins.backend import Backend, Blocks
 

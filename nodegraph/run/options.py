@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
 from nodegraph.errors import Problem, WorkflowError
 from nodegraph.graph.graph import Graph
 from nodegraph.graph.overrides import Override
+from nodegraph.light_dataclass import dataclass
 from nodegraph.run.outputs.own_files import OwnFiles
 from nodegraph.text import described
 from nodegraph.workflow.handles import Handle, NodeHandle, PortHandle, link_of

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final, Literal
 
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.keys import Keys
 from nodegraph.errors import Problem, WorkflowError
 from nodegraph.graph.graph import Graph
+from nodegraph.light_dataclass import dataclass
 from nodegraph.run.known_results import _NONE_CARRIED, Carried, KnownResults
 from nodegraph.text import did_you_mean
 

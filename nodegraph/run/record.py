@@ -12,13 +12,14 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.cache.key_text import KeyParts
 from nodegraph.files import create_inside, parse_json, write_in_cache
 from nodegraph.graph.graph import Graph
+from nodegraph.light_dataclass import dataclass
 from nodegraph.plugins.backend import Numerics
 from nodegraph.plugins.codecs import is_json
 from nodegraph.run.events import Status

@@ -6,7 +6,7 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -14,6 +14,7 @@ from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import CacheError, NodegraphError
 from nodegraph.graph.graph import Graph, ResolvedLink
+from nodegraph.light_dataclass import dataclass
 from nodegraph.run.events import Notice, Status
 from nodegraph.workflow.definitions import Link
 from nodegraph.workflow.handles import Handle, NodeHandle, PortHandle, link_of

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +22,7 @@ from nodegraph.errors import CacheError, Cancelled, NodeError, NodegraphError
 from nodegraph.gc_pause import gc_paused
 from nodegraph.graph.expansion.undecided import known_part, next_decisions
 from nodegraph.graph.graph import Awaited, Graph, Output, ResolvedLink
+from nodegraph.light_dataclass import dataclass
 from nodegraph.plugins.state.surroundings import look_again_later
 from nodegraph.run.deciding import decide, decided_value, name_of, only_deciders, with_cached_decisions
 from nodegraph.run.events import Event, Notice, OutputWritten, PlanExtended, RunFinished, RunStarted, Status

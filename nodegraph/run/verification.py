@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from nodegraph.cache.results import CachedResult
 from nodegraph.graph.graph import Graph, GraphNode
+from nodegraph.light_dataclass import dataclass
 from nodegraph.run.known_results import value_of
 
 _DIGITS = 16

@@ -6,11 +6,11 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.errors import SettingsError
+from nodegraph.light_dataclass import dataclass
 from nodegraph.settings.names import SETTINGS, Setting
 from nodegraph.text import described, did_you_mean, either
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from nodegraph.light_dataclass import dataclass
 
 DIRECTORY_VARIABLE: Final = "NODEGRAPH_CACHE_DIR"
 SIZE_VARIABLE: Final = "NODEGRAPH_CACHE_SIZE"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from nodegraph.errors import SettingsError
+from nodegraph.light_dataclass import dataclass
 from nodegraph.settings.names import REMOTE_KEY_VARIABLE
 from nodegraph.text import described
 

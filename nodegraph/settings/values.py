@@ -6,11 +6,12 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.errors import SettingsError
+from nodegraph.light_dataclass import dataclass
 from nodegraph.settings.files import absolute, read_project, read_user
 from nodegraph.settings.names import INLINE, REMOTE_KEY_VARIABLE, SETTINGS, VERIFY_VARIABLE
 from nodegraph.settings.remote import Remote, checked_remote

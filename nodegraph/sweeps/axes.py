@@ -6,13 +6,14 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.errors import Problem, WorkflowError
 from nodegraph.graph.overrides import Override
+from nodegraph.light_dataclass import dataclass
 from nodegraph.text import described, did_you_mean
 from nodegraph.workflow.definitions import references
 from nodegraph.workflow.document import parse_value

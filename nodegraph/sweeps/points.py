@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
+from nodegraph.light_dataclass import dataclass
 from nodegraph.text import number
 
 PointStatus = Literal["done", "failed", "skipped"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
 from nodegraph.engine import Engine
 from nodegraph.errors import Cancelled, NodegraphError, SweepError
 from nodegraph.graph.overrides import Override
+from nodegraph.light_dataclass import dataclass
 from nodegraph.sweeps.axes import Axes
 from nodegraph.sweeps.points import Point
 from nodegraph.sweeps.sheets import sheets

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from nodegraph.light_dataclass import dataclass
 from nodegraph.plugins.backend import Backend, SheetLabels
 from nodegraph.sweeps.axes import Axes
 from nodegraph.sweeps.points import Point, shown

@@ -12,12 +12,13 @@ import html
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.errors import OutputError
 from nodegraph.files import parse_json, write_whole
+from nodegraph.light_dataclass import dataclass
 from nodegraph.sweeps.points import Point, shown
 
 FORMAT: Final = 1

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, field
 from typing import Any, Final
 
 from nodegraph.errors import Location
+from nodegraph.light_dataclass import dataclass
 from nodegraph.text import described
 
 FORMAT: Final = 1

@@ -6,10 +6,11 @@ A plugin registers an importer or exporter under the name of the program. Neithe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from nodegraph.light_dataclass import dataclass
 from nodegraph.workflow.workflow import Workflow
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nodegraph.errors import Location, Problem, WorkflowError
+from nodegraph.light_dataclass import dataclass
 from nodegraph.text import relative_path
 from nodegraph.workflow.document import parse_values
 from nodegraph.workflow.text_file import decode, read_bytes

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from nodegraph.light_dataclass import dataclass
 from nodegraph.node_types.portable import portable
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from nodegraph.errors import Location, Problem, WorkflowError
+from nodegraph.light_dataclass import dataclass
 from nodegraph.node_types.spec import under
 from nodegraph.text import did_you_mean, relative_path, shortened
 from nodegraph.workflow.definitions import Document, NodeDef, is_composed, is_workflow

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from nodegraph import Workflow
-from nodegraph.plugin_api import MISSING, Document, Link, NodeDef, OutputDef, ParamDef, ParamRef
+from nodegraph.plugin_api import MISSING, Document, Link, NodeDef, OutputDef, ParamDef, ParamRef, dataclass
 from nodegraph_comfyui.building.call import slug
 from nodegraph_comfyui.building.steps import Ref, Setting, Step, Steps, Wanted
 

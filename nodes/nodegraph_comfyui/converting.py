@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
-from nodegraph.plugin_api import Problem, WorkflowError
+from nodegraph.plugin_api import Problem, WorkflowError, dataclass
 from nodegraph_comfyui.building.call import Call, Converted, RefusedError, UnavailableError
 from nodegraph_comfyui.building.steps import Ref, Steps
 from nodegraph_comfyui.building.values import Model, Value

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from nodegraph.plugin_api import did_you_mean
+from nodegraph.plugin_api import dataclass, did_you_mean
 from nodegraph_nodes.model_folders import ModelFolder, model_folders
 
 Wanted = Literal[

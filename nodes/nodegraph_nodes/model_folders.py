@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from nodegraph.plugin_api import SettingsError, model_dirs
+from nodegraph.plugin_api import SettingsError, dataclass, model_dirs
 
 _EXTRA: Final = "extra_model_paths.yaml"
 _LONGEST: Final = 1 << 20  # bytes

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from nodegraph.plugin_api import dataclass
 from nodegraph_nodes.model_files import OpenedFile, OpenedPart, Patch
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from nodegraph.plugin_api import dataclass
 from nodegraph_nodes.types import Trained
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from nodegraph.cache.store.journal import Journal, Line
 from nodegraph.cache.store.layout import KEY
 from nodegraph.errors import NodegraphError
+from nodegraph.light_dataclass import dataclass
 from nodegraph.text import described
 
 if TYPE_CHECKING:

@@ -24,11 +24,11 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from nodegraph.files import create_inside, write_in_cache
+from nodegraph.light_dataclass import dataclass
 
 BLOB: Final = re.compile(r"[0-9a-f]{64}(\.[A-Za-z0-9]+)*")
 KEY: Final = re.compile(r"[0-9a-f]{64}")

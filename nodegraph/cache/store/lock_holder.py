@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from nodegraph.light_dataclass import dataclass
 
 _LONGEST_COMMAND: Final = 120
 

@@ -6,13 +6,14 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from nodegraph.cache.store.layout import BLOB, KEY
 from nodegraph.errors import NodegraphError
 from nodegraph.files import parse_json
+from nodegraph.light_dataclass import dataclass
 
 FORMAT: Final = 1
 
@@ -109,7 +110,7 @@ ReadRecord = Callable[[str], Record | None]
 """Returns the record of a key, or None if it does not exist or cannot be read."""
 
 
-_FIELDS: Final = frozenset(Record.__dataclass_fields__)
+_FIELDS: Final = frozenset(field.name for field in fields(Record))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
@@ -40,6 +40,7 @@ from nodegraph.cache.store.safe_io import SafeFiles
 from nodegraph.cache.store.usage import Growth, RunUsage
 from nodegraph.cache.store.work import Work, WorkFolder, all_work, lock_name
 from nodegraph.files import FileState
+from nodegraph.light_dataclass import dataclass
 
 if TYPE_CHECKING:
     from nodegraph.cache.store.index import Entry

@@ -11,13 +11,13 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from nodegraph.cache.store.layout import Layout
 from nodegraph.cache.store.locks import LockHeldError, Locks
 from nodegraph.files import create_inside, parse_json, write_in_cache
+from nodegraph.light_dataclass import dataclass
 
 UNUSED_SECONDS: Final = 30 * 86400
 """How long unfinished work is kept after it was last used."""

@@ -9,13 +9,13 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Literal
 
 from nodegraph.cache.store.layout import Layout
 from nodegraph.errors import NodegraphError, SettingsError
+from nodegraph.light_dataclass import dataclass
 from nodegraph.plugins.backend import AUTO
 from nodegraph.plugins.manager import Plugins
 from nodegraph.run.device import resolve

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from nodegraph.graph.graph import Awaited
+from nodegraph.light_dataclass import dataclass
 from nodegraph.workflow.subworkflows import Sources
 
 

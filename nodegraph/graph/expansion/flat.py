@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nodegraph.errors import Location
 from nodegraph.graph.graph import Awaited, Limit
 from nodegraph.graph.overrides import InputValue
+from nodegraph.light_dataclass import dataclass
 from nodegraph.workflow.definitions import Document, NodeDef, ParamDef, Wrapped
 
 

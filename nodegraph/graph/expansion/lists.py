@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from nodegraph.graph.graph import Awaited
 from nodegraph.graph.overrides import InputValue
+from nodegraph.light_dataclass import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeAlias
 
 from nodegraph.graph.graph import Awaited
 from nodegraph.graph.overrides import InputValue
+from nodegraph.light_dataclass import dataclass
 from nodegraph.workflow.definitions import NodeDef
 from nodegraph.workflow.subworkflows import Source
 

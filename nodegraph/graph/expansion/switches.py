@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from nodegraph.errors import Location, Problem
@@ -12,6 +12,7 @@ from nodegraph.graph.expansion.scopes import Given, SwitchItem
 from nodegraph.graph.expansion.values import Values, as_case, evaluated, is_linked
 from nodegraph.graph.graph import Awaited
 from nodegraph.graph.overrides import InputValue
+from nodegraph.light_dataclass import dataclass
 from nodegraph.text import described, did_you_mean
 from nodegraph.workflow.definitions import SWITCH, Link, NodeDef, ParamRef
 

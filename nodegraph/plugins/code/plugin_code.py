@@ -11,11 +11,12 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Final
 
 from nodegraph.files import CLOCK_NS, FileState, file_states
+from nodegraph.light_dataclass import dataclass
 from nodegraph.plugins.code.code_files import CodeFile, CodeFiles
 from nodegraph.plugins.code.imports import SCRIPT, Imports
 from nodegraph.plugins.code.installed import is_installed_file

@@ -14,10 +14,10 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
+from nodegraph.light_dataclass import dataclass
 from nodegraph.plugins.code.imports import SCRIPT
 from nodegraph.plugins.code.installed import is_installed_file
 from nodegraph.plugins.code.module_state import ModuleState, are_same, is_changed, is_library_changed, state_of, state_of_library

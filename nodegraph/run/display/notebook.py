@@ -8,10 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
 
+from nodegraph.light_dataclass import dataclass
 from nodegraph.run import events
 from nodegraph.run.display.time_left import TimeLeft, duration
 from nodegraph.run.display.values import shown

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from nodegraph.light_dataclass import dataclass
 from nodegraph.run.lock.lock_file import Files, Lock
 from nodegraph.text import shortened
 from nodegraph.workflow.scalars import as_yaml

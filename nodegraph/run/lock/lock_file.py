@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.errors import LockError, WorkflowError
 from nodegraph.files import write_whole
+from nodegraph.light_dataclass import dataclass
 from nodegraph.text import described, relative_path
 from nodegraph.workflow.document import parse_fields
 from nodegraph.workflow.scalars import as_yaml

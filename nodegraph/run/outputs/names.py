@@ -13,12 +13,12 @@ import re
 import string
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
 from typing import Any, Final
 
 from nodegraph.errors import NodegraphError, Problem, WorkflowError
 from nodegraph.graph.graph import Graph, Output, Value
+from nodegraph.light_dataclass import dataclass
 from nodegraph.plugins.codec import Codec
 from nodegraph.plugins.codecs import Codecs
 from nodegraph.text import as_file_name, did_you_mean

@@ -7,11 +7,11 @@ repeated in another task that needs their values, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from nodegraph.graph.graph import Graph, GraphNode, ResolvedLink
+from nodegraph.light_dataclass import dataclass
 from nodegraph.plugins.codecs import Codecs
 from nodegraph.run.plan import Plan
 from nodegraph.run.tasks.maker import TaskMaker, is_data

@@ -6,7 +6,7 @@ Tasks and outcomes are tuples: making a frozen dataclass takes three times as lo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -18,6 +18,7 @@ from nodegraph.cache.snapshots import Snapshot
 from nodegraph.errors import Cancelled
 from nodegraph.files import FileState
 from nodegraph.graph.graph import Limit, ResolvedLink, Value
+from nodegraph.light_dataclass import dataclass
 from nodegraph.plugins.backend import Numerics
 from nodegraph.plugins.manager import Plugins
 from nodegraph.run.events import Event

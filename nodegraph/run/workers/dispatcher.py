@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from nodegraph.light_dataclass import dataclass
 from nodegraph.run.events import Event
 from nodegraph.run.tasks.task import NodeTask, Outcome, RunContext
 from nodegraph.run.workers.jobs import Jobs, RunValues, SharedJob, Waiter, is_inside_node

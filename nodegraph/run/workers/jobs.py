@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from nodegraph.cache.cache import Cache
@@ -13,6 +13,7 @@ from nodegraph.cache.snapshots import Snapshot, part_of
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import Cancelled
 from nodegraph.graph.graph import ResolvedLink
+from nodegraph.light_dataclass import dataclass
 from nodegraph.node_types.item_ports import is_item, split_item
 from nodegraph.run.events import NodeEvent, NodeProgress
 from nodegraph.run.node.run_node import run_node

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.store.opening import open_store
+from nodegraph.light_dataclass import dataclass
 from nodegraph.plugins.manager import Plugins
 from nodegraph.run.device import kind_of_machine, resolve
 from nodegraph.run.events import Event

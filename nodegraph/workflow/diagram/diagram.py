@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from nodegraph.light_dataclass import dataclass
 from nodegraph.workflow.definitions import Link, NodeDef, references
 
 

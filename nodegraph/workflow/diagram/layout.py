@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 from typing import Final
 
+from nodegraph.light_dataclass import dataclass
 from nodegraph.workflow.diagram.diagram import Diagram
 
 GAP: Final = 28.0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Protocol, TypeVar
 
+from nodegraph.plugin_api import dataclass
 from nodegraph_comfyui.building.steps import EACH, Ref, Setting, Step, Steps, Wanted
 from nodegraph_comfyui.building.values import Refused, Value
 from nodegraph_comfyui.reading.graph import ComfyNode, Muted, Shared, Wire, shortened, shown

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Container, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, field
 from typing import Any, Final
+
+from nodegraph.plugin_api import dataclass
 
 
 @dataclass(frozen=True)

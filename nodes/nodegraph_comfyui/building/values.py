@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
+from nodegraph.plugin_api import dataclass
 from nodegraph_comfyui.building.steps import Ref
 
 

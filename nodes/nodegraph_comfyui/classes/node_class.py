@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
+from nodegraph.plugin_api import dataclass
 from nodegraph_comfyui.building.call import Call
 from nodegraph_comfyui.reading.graph import Widget
 

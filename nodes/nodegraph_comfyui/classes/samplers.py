@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
+from nodegraph.plugin_api import dataclass
 from nodegraph_comfyui.building.call import Call
 from nodegraph_comfyui.building.values import Method
 from nodegraph_comfyui.classes.node_class import NodeClass

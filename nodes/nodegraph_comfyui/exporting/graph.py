@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeAlias
 
-from nodegraph.plugin_api import Link, ParamRef
+from nodegraph.plugin_api import Link, ParamRef, dataclass
 
 Slot = list[Any]
 """A link in API format: the id of a node and the number of its output."""

@@ -8,10 +8,10 @@ names the nodes at its ends all the same, so they need not be read.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
-from nodegraph.plugin_api import Problem, WorkflowError
+from nodegraph.plugin_api import Problem, WorkflowError, dataclass
 from nodegraph_comfyui.reading.graph import MOST_NODES, problem, shortened, shown
 from nodegraph_comfyui.reading.groups import Group, centre_of, read_groups
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from nodegraph.plugin_api import WorkflowError
+from nodegraph.plugin_api import WorkflowError, dataclass
 from nodegraph_comfyui.reading.graph import problem
 from nodegraph_comfyui.reading.signs import is_picture, may_be_graph
 from nodegraph_nodes.pictures.texts import texts_in

@@ -7,10 +7,10 @@ inputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, TypeAlias
 
-from nodegraph.plugin_api import Problem, WorkflowError
+from nodegraph.plugin_api import Problem, WorkflowError, dataclass
 from nodegraph_comfyui.reading.editor import BYPASSED, INPUTS, MUTED, OUTPUTS, EditorGraph, EditorNode, Level, Slot
 from nodegraph_comfyui.reading.graph import MOST_NODES, ComfyGraph, ComfyNode, Muted, Shared, Widget, Wire, problem, shortened
 from nodegraph_comfyui.reading.groups import Group

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
-from nodegraph.plugin_api import Problem
+from nodegraph.plugin_api import Problem, dataclass
 from nodegraph_comfyui.reading.groups import Group
 
 CODE: Final = "E122"

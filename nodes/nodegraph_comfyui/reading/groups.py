@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+from nodegraph.plugin_api import dataclass
 from nodegraph_comfyui.reading.numbers import is_usable
 
 _UNNAMED: Final = ("", "Group")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from nodegraph.plugin_api import dataclass
 from nodegraph_nodes.types import Image
 
 if TYPE_CHECKING:

@@ -7,8 +7,10 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from nodegraph.plugin_api import dataclass
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture

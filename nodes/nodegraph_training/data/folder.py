@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from nodegraph import Resource
-from nodegraph.plugin_api import under
+from nodegraph.plugin_api import dataclass, under
 from nodegraph_training.data.captions import BESIDE, TABLES, Fault, picture_of, read_table, read_text
 
 if TYPE_CHECKING:

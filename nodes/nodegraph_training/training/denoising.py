@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from torch import Tensor
 
+from nodegraph.plugin_api import dataclass
 from nodegraph_diffusion.training.noising.objective import Objective
 from nodegraph_diffusion.training.tasks.conditions import Condition, EncodedCondition, TextCondition
 from nodegraph_diffusion.training.tasks.denoiser import DenoiserSamples

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nodegraph.plugin_api import dataclass
 from nodegraph_diffusion.recipes.embedded.autoencoder import augmented
 from nodegraph_diffusion.recipes.embedded.text import ReadCaptions, random_caption, read_captions
 from nodegraph_diffusion.training.tasks.clip import CaptionedPictures

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
 
+from nodegraph.plugin_api import dataclass
 from nodegraph_diffusion.conditioning.sdxl_sizes import AESTHETIC, vector_conditioning
 from nodegraph_diffusion.text.encode import Reader, read_prompt
 from nodegraph_diffusion.training.loop.examples import BatchOrder, Order

@@ -6,14 +6,14 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
 
-from nodegraph.plugin_api import Cancelled
+from nodegraph.plugin_api import Cancelled, dataclass
 from nodegraph_diffusion.training.loop.options import TrainingOptions as LibraryOptions
 from nodegraph_diffusion.training.loop.state import DamagedStateError, read_record, read_state, write_state
 from nodegraph_diffusion.training.loop.trainer import STATE, Trainer

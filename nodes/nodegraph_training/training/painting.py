@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
 
+from nodegraph.plugin_api import dataclass
 from nodegraph_diffusion.conditioning.prompt import Prompt
 from nodegraph_nodes.models.autoencoder import decode_latent
 from nodegraph_nodes.models.denoisers import load_denoisers

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ from nodegraph.cache.store.maintenance.exports import Export, exports_in
 from nodegraph.cache.store.maintenance.progress import Progress, no_progress, steps
 from nodegraph.cache.store.records import Record, read_alias
 from nodegraph.cache.store.work import UNUSED_SECONDS, remove_work
+from nodegraph.light_dataclass import dataclass
 
 GRACE_SECONDS: Final = 3600
 """How long a file that nothing refers to is kept: another process may be about to write the record that refers to it."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from nodegraph.cache.store.layout import Layout
 from nodegraph.cache.store.records import read_export
+from nodegraph.light_dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import functools
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +15,7 @@ from nodegraph.cache.store.maintenance.exports import exports_in
 from nodegraph.cache.store.maintenance.progress import Progress, no_progress, steps, with_progress
 from nodegraph.cache.store.records import FORMAT, ReadRecord, Record, StaleRecordError, read_alias, read_export, read_record
 from nodegraph.files import parse_json
+from nodegraph.light_dataclass import dataclass
 
 _AT_ONCE: Final = 256  # blobs that are handed to the threads
 

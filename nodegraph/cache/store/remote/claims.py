@@ -17,12 +17,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from nodegraph.cache.store.remote import names
 from nodegraph.cache.store.remote.objects import Objects, ObjectsError
 from nodegraph.files import parse_json
+from nodegraph.light_dataclass import dataclass
 
 EXPIRY_SECONDS: Final = 30.0
 BEAT_SECONDS: Final = 8.0

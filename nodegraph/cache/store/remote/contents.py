@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from nodegraph.cache.store.maintenance.progress import Progress, no_progress, steps
@@ -13,6 +13,7 @@ from nodegraph.cache.store.remote import names
 from nodegraph.cache.store.remote.names import ObjectName
 from nodegraph.cache.store.remote.objects import ObjectInfo, Objects
 from nodegraph.cache.store.remote.seals import Seal
+from nodegraph.light_dataclass import dataclass
 
 REQUESTS_AT_ONCE: Final = 16
 _LISTED_AT_ONCE: Final = 512

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import ClassVar, Final, TypeVar
 
@@ -20,6 +20,7 @@ from nodegraph.cache.store.remote.remote_store import RemoteStore
 from nodegraph.cache.store.remote.seals import Seal
 from nodegraph.cache.store.safe_io import move
 from nodegraph.cache.store.store import Store
+from nodegraph.light_dataclass import dataclass
 from nodegraph.settings import Remote
 
 T = TypeVar("T")

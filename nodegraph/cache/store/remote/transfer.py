@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Final
 
 from nodegraph.cache.store.maintenance.exports import exports_in
@@ -13,6 +12,7 @@ from nodegraph.cache.store.remote.contents import list_contents
 from nodegraph.cache.store.remote.sending import Sender
 from nodegraph.cache.store.remote.tiered_store import TieredStore
 from nodegraph.cache.store.store import Store
+from nodegraph.light_dataclass import dataclass
 
 REQUESTS_AT_ONCE: Final = 8
 

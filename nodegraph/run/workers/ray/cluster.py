@@ -9,11 +9,12 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import ModuleType
 from typing import Any, Final
 
 from nodegraph.errors import DeviceError, SettingsError
+from nodegraph.light_dataclass import dataclass
 from nodegraph.run.workers.ray.actor import Worker, WorkerSetup
 
 _OLDEST: Final = (2, 54)  # earlier versions have known security holes: CVE-2025-62593, CVE-2026-27482

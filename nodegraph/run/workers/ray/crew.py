@@ -6,10 +6,11 @@ import contextlib
 import pickle
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from nodegraph.errors import DeviceError, NodegraphError
+from nodegraph.light_dataclass import dataclass
 from nodegraph.plugins.backend import Numerics
 from nodegraph.run.events import Event, Notice
 from nodegraph.run.tasks.task import RunContext

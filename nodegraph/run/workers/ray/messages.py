@@ -6,10 +6,11 @@ import pickle
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final, NamedTuple
 
 from nodegraph.errors import NodegraphError
+from nodegraph.light_dataclass import dataclass
 from nodegraph.plugins.backend import Numerics
 from nodegraph.run.events import NodeEvent, NodeProgress
 from nodegraph.run.tasks.task import NodeTask, Outcome

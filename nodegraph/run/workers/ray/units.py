@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from typing import Any, Final
 
 from nodegraph.errors import NodegraphError
+from nodegraph.light_dataclass import dataclass
 from nodegraph.run.events import NodeProgress, NodeStarted
 from nodegraph.run.tasks.task import Outcome
 from nodegraph.run.workers.protocol import Job
