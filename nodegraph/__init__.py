@@ -18,10 +18,10 @@ from nodegraph.errors import (
     SweepError,
     WorkflowError,
 )
-from nodegraph.node_types.spec import Choice, Continues, File, Help, OptionsOf, Range, Reads, Resource, Run, Seed, node
 
 if TYPE_CHECKING:
     from nodegraph.engine import Engine, Result, RunHandle
+    from nodegraph.node_types.spec import Choice, Continues, File, Help, OptionsOf, Range, Reads, Resource, Run, Seed, node
     from nodegraph.plugins.hookspecs import hookimpl, hookspec
     from nodegraph.reproduce.diff import diff
     from nodegraph.reproduce.lock import lock, verify
@@ -68,7 +68,9 @@ __all__ = [
     "verify",
 ]
 
+_OF_NODE_TYPES = ("Choice", "Continues", "File", "Help", "OptionsOf", "Range", "Reads", "Resource", "Run", "Seed", "node")
 _LAZY = {
+    **dict.fromkeys(_OF_NODE_TYPES, "node_types.spec"),
     "Engine": "engine",
     "RayWorkers": "run.workers.ray.workers",
     "Result": "engine",

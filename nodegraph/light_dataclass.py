@@ -87,7 +87,7 @@ def _compiled_init(cls: Any, fields: Fields, is_frozen: bool) -> Callable[..., N
     by_name = [_parameter(field) for field in fields if field.init and field.kw_only]
     parameters = ", ".join(["_self", *by_position, *(["*", *by_name] if by_name else [])])
     exec(f"def __init__({parameters}):\n    " + "\n    ".join(lines or ["pass"]), known)
-    made: Any = known["__init__"]
+    made: Callable[..., None] = known["__init__"]
     made.__qualname__, made.__module__ = f"{cls.__qualname__}.__init__", cls.__module__
     made.__annotations__ = {field.name: field.type for field in fields if field.init} | {"return": None}
     return made
@@ -131,7 +131,7 @@ def _hash(values: Callable[[Any], tuple[Any, ...]]) -> Callable[[Any], int]:
     return __hash__
 
 
-def _refuse_set(cls: type, names: frozenset[str]) -> Callable[[Any, str, Any], None]:
+def _refuse_set(cls: Any, names: frozenset[str]) -> Callable[[Any, str, Any], None]:
     def __setattr__(self: Any, name: str, value: Any) -> None:
         if type(self) is cls or name in names:
             raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
@@ -140,7 +140,7 @@ def _refuse_set(cls: type, names: frozenset[str]) -> Callable[[Any, str, Any], N
     return __setattr__
 
 
-def _refuse_delete(cls: type, names: frozenset[str]) -> Callable[[Any, str], None]:
+def _refuse_delete(cls: Any, names: frozenset[str]) -> Callable[[Any, str], None]:
     def __delattr__(self: Any, name: str) -> None:
         if type(self) is cls or name in names:
             raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")

@@ -45,6 +45,7 @@ from nodegraph.node_types.spec import (
 )
 from nodegraph.plugins.backend import AUTO, Backend, Blocks, CpuBackend, Numerics, Renderer, SheetLabels, Terminal
 from nodegraph.plugins.codec import Codec
+from nodegraph.plugins.distributions import installed_version
 from nodegraph.plugins.hookspecs import hookimpl, hookspec
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.plugins.registry import Entry, Origin, Registry
@@ -119,6 +120,7 @@ __all__ = [
     "file_states",
     "hookimpl",
     "hookspec",
+    "installed_version",
     "load_plugins",
     "may_fetch",
     "model_dirs",

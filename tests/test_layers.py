@@ -146,7 +146,7 @@ LAYERS: dict[str, str] = {
     "nodegraph_training.training": (
         "loop sizes networks texts examples latents conditions words denoising unets painting evaluation distance export"
     ),
-    "nodegraph_nodes.commands": "help convert options model_summary models new_plugin",
+    "nodegraph_nodes.commands": "help convert options model_summary model_listing models new_plugin",
     "nodegraph_nodes.models": (
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "
         "residency backend text_encoders"

@@ -36,13 +36,23 @@ _STATUS = (
 )
 
 
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from nodegraph.plugins.distributions import engine_version
+
+        click.echo(f"nodegraph, version {engine_version()}")
+        ctx.exit()
+
+
 @click.group(
     cls=Commands,
     modules=_modules(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=epilog("nodegraph run workflow.yaml --set seed=7", "nodegraph run --help", status=_STATUS),
 )
-@click.version_option(package_name="nodegraph")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show the version and exit."
+)
 def main() -> None:
     """Run node graphs, and compute only what changed since the last run.
 

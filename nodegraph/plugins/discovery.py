@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.machinery
-import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -22,13 +21,14 @@ from typing import Any, Final
 
 from nodegraph.files import file_states
 from nodegraph.light_dataclass import dataclass
+from nodegraph.plugins import distributions
 from nodegraph.plugins.code.code_files import CodeFiles
 from nodegraph.plugins.code.installed import has_other_modules
 from nodegraph.plugins.code.libraries import python_version, versions_of_required
 from nodegraph.plugins.code.loads import LOADS, PLUGIN_NAMES, Load, loads_in_this_thread
 from nodegraph.plugins.code.plugin_code import Code, file_states_below, read_code
 from nodegraph.plugins.code.shared_modules import PACKAGES, Looked, looking_at_modules, note_changes
-from nodegraph.plugins.distributions import read_distribution
+from nodegraph.plugins.distributions import Distribution, read_distribution
 from nodegraph.plugins.registry import Origin
 from nodegraph.plugins.state.locale_state import encoding_of_text
 
@@ -110,9 +110,9 @@ def _resolved(folder: Path | str) -> Path:
 
 
 def _from_entry_points(state: AbstractContextManager[None], files: CodeFiles, *, with_code: bool) -> Iterator[LoadedPlugin]:
-    points = {point.value: point for point in importlib.metadata.entry_points(group=GROUP)}
-    distributions = {id(point.dist): read_distribution(point.dist) for point in points.values() if point.dist is not None}
-    found = [(point, distributions.get(id(point.dist))) for _, point in sorted(points.items())]
+    points = {point.value: point for point in distributions.entry_points(GROUP)}
+    dists = {id(point.dist): read_distribution(point.dist) for point in points.values() if point.dist is not None}
+    found = [(point, dists.get(id(point.dist))) for _, point in sorted(points.items())]
     found.sort(key=lambda pair: pair[1] is None or pair[1].name != _OUR_DISTRIBUTION)
     for point, installed in found:
         started = time.perf_counter()
@@ -250,9 +250,7 @@ def _roots(name: str) -> dict[Path, str | None]:
     return {Path(spec.origin): name} if spec is not None and spec.origin else {}
 
 
-def _release(
-    dist: importlib.metadata.Distribution, name: str, requirements: Iterable[str], *, loads: Collection[Load], files: CodeFiles
-) -> Code:
+def _release(dist: Distribution, name: str, requirements: Iterable[str], *, loads: Collection[Load], files: CodeFiles) -> Code:
     """The code of an installed release that has the module `name`: the digests of its files, as they are listed in its RECORD.
 
     Two installs of one version may differ, such as a wheel that was built again. Files edited after the install are not noticed.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import re
 import sys
@@ -71,6 +70,8 @@ class WatchedNodes(dict[str, bool]):
 
     def _requirements(self, name: str) -> list[str] | None:
         """What the distribution called `name` requires, and which watched libraries it can use; None if it is not installed."""
+        import importlib.metadata
+
         try:
             lines = importlib.metadata.requires(name) or []
         except importlib.metadata.PackageNotFoundError:
@@ -118,6 +119,8 @@ def _top_level(file: str) -> str:
 
 
 def _is_installed(name: str) -> bool:
+    import importlib.metadata
+
     try:
         importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:

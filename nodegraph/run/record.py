@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib.metadata
 import itertools
 import json
 import os
@@ -22,6 +20,7 @@ from nodegraph.graph.graph import Graph
 from nodegraph.light_dataclass import dataclass
 from nodegraph.plugins.backend import Numerics
 from nodegraph.plugins.codecs import is_json
+from nodegraph.plugins.distributions import engine_version
 from nodegraph.run.events import Status
 from nodegraph.run.known_results import KnownResults
 from nodegraph.run.plan import Plan
@@ -216,15 +215,6 @@ def _peak_memory() -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-@functools.cache
-def engine_version() -> str:
-    """The installed version of nodegraph, or "0" if it runs from a folder without being installed."""
-    try:
-        return importlib.metadata.version("nodegraph")
-    except importlib.metadata.PackageNotFoundError:
-        return "0"
 
 
 def usual_times(plan: Plan, records: Path | None) -> dict[str, float]:

@@ -32,8 +32,8 @@ NAMES = """
     ExportRequest Exported File FileState Help ImportRequest Imported Link Location NodeDef NodeError NodeSpec NodegraphError
     NotFetchedError Numerics OnDemand OptionsOf Origin OutputDef OutputError ParamDef ParamRef PluginError Plugins Port
     Problem Range Reads Registry Renderer Resource Run Seed SettingsError SheetLabels TemporaryError Terminal WorkflowError
-    dataclass did_you_mean echo echo_json events expected_digests file_states hookimpl hookspec load_plugins may_fetch model_dirs
-    node note_shared_change replacing spec_of under write_whole
+    dataclass did_you_mean echo echo_json events expected_digests file_states hookimpl hookspec installed_version load_plugins
+    may_fetch model_dirs node note_shared_change replacing spec_of under write_whole
 """
 
 

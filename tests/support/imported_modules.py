@@ -16,12 +16,18 @@ def imported_by(cli, *commands):
 
     The commands run one after another in one process, so a module is counted for the first command that imports it.
     """
+    found = [names & {*HEAVY} for names in modules_of(cli, *commands)]
+    return {" ".join(map(str, words)): names for words, names in zip(commands, found, strict=True) if names}
+
+
+def modules_of(cli, *commands):
+    """The names of the modules that each of these commands imports in addition to those before it, all in one process."""
     code = (
-        "import sys\nfrom nodegraph.cli import main\n"
-        f"seen = set()\nfor words in {[[str(word) for word in words] for words in commands]!r}:\n"
+        "import sys\nseen = set(sys.modules)\nfrom nodegraph.cli import main\n"
+        f"for words in {[[str(word) for word in words] for words in commands]!r}:\n"
         "    try:\n        main(words, prog_name='nodegraph')\n"
         "    except SystemExit as end:\n        assert not end.code, (words, end.code)\n"
-        f"    new = [name for name in {HEAVY!r} if name in sys.modules and name not in seen]\n"
+        "    new = [name for name in sys.modules if name not in seen]\n"
         "    seen.update(new)\n"
         "    print('IMPORTED', new)\n"
     )
@@ -37,7 +43,7 @@ def imported_by(cli, *commands):
     assert ran.returncode == 0, ran.stderr
     found = [ast.literal_eval(line.removeprefix("IMPORTED ")) for line in ran.stdout.splitlines() if line.startswith("IMPORTED ")]
     assert len(found) == len(commands)
-    return {" ".join(map(str, words)): set(names) for words, names in zip(commands, found, strict=True) if names}
+    return [set(names) for names in found]
 
 
 def forget_modules_in(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -12,10 +11,10 @@ from nodegraph.graph.graph import Graph, Input, ListWithLinks, ResolvedLink, Val
 from nodegraph.node_types.portable import portable
 from nodegraph.plugins.code.libraries import versions_of_imported, versions_of_required
 from nodegraph.plugins.discovery import LoadedPlugin
+from nodegraph.plugins.distributions import engine_version
 from nodegraph.plugins.manager import Plugins
 from nodegraph.plugins.registry import Origin
 from nodegraph.run.lock.lock_file import Files, Lock
-from nodegraph.run.record import engine_version
 from nodegraph.text import described
 from nodegraph.workflow.definitions import Link
 
@@ -107,6 +106,8 @@ def _libraries(plugins: Iterable[LoadedPlugin]) -> dict[str, str]:
         if plugin.code is None:
             continue
         if plugin.code.is_release and plugin.distribution is not None:
+            import importlib.metadata
+
             listed = versions_of_required(importlib.metadata.requires(plugin.distribution) or ())
         else:
             listed = versions_of_imported(plugin.code.libraries)

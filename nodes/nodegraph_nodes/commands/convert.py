@@ -7,9 +7,7 @@ from pathlib import Path
 import click
 
 from nodegraph.plugin_api import OutputError, Problem, WorkflowError, echo, replacing
-from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_nodes.commands.help import WRONG, epilog
-from nodegraph_nodes.models.find import model_path
 
 
 @click.command(
@@ -31,7 +29,9 @@ def convert(file: str, new: Path, keep_all: bool) -> None:
     Of a model, what no program needs to run it is left out: moving averages, the training's schedule, what belongs to no part.
     Names that torch.compile or old programs changed are repaired. The command says what it did.
     """
+    from nodegraph_diffusion.checkpoint import CheckpointError
     from nodegraph_diffusion.checkpoint import convert as write_safetensors
+    from nodegraph_nodes.models.find import model_path
 
     if new.exists():
         raise click.UsageError(f"{new} exists already and stays as it is. Give another name or remove it.")

@@ -10,7 +10,6 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 KINDS = ("sampler", "schedule", "guidance", "node")
 
-_TEMPLATES = files("nodegraph_nodes") / "commands" / "templates"
+_TEMPLATES = Path(__file__).parent / "templates"
 _REGISTRIES = {"sampler": "samplers", "schedule": "schedules", "guidance": "guidance"}
 _LISTINGS = {**_REGISTRIES, "node": "nodes"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import sys
@@ -10,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from nodegraph.plugin_api import AUTO, Numerics
+from nodegraph.plugin_api import AUTO, Numerics, installed_version
 from nodegraph_nodes.imported_torch import imported_torch
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -93,10 +92,7 @@ def _lasting_parts(prefix: str) -> dict[str, str]:
 @cache
 def _installed_torch() -> str:
     """The version of torch that is installed. Reading it takes milliseconds."""
-    try:
-        return importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        return "none"
+    return installed_version("torch") or "none"
 
 
 @cache
