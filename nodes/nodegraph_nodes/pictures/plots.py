@@ -7,8 +7,9 @@ import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from nodegraph.plugin_api import dataclass
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

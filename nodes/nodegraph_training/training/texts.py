@@ -6,10 +6,10 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from nodegraph.plugin_api import dataclass
 from nodegraph_diffusion.networks.clip import CLIPTextConfig, CLIPTextModel
 from nodegraph_diffusion.recipes.bytepairs import WordVocabulary, learn_merges
 from nodegraph_diffusion.text.encode import Reader

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nodegraph.plugin_api import dataclass
 from nodegraph_diffusion.networks.unet import UNet, UNetConfig
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.training.tasks.denoiser import DenoiserTask
