@@ -26,6 +26,7 @@ from nodegraph.plugins import discovery
 from nodegraph.plugins.code import loads, shared_modules
 from nodegraph.plugins.code.code_files import CodeFiles
 from nodegraph.plugins.code.plugin_code import Code
+from tests.support import synthetic_checkpoints
 from tests.support.imported_modules import forget_modules_in
 
 THREADS = os.cpu_count() or 1
@@ -111,3 +112,15 @@ def digests_of_the_packs() -> Iterator[None]:
     discovery._code_of = code_of
     yield
     discovery._code_of = compute
+
+
+@pytest.fixture(scope="session")
+def sd15_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file of Stable Diffusion 1.5 with made-up weights, of 2.1 GB; NODEGRAPH_TEST_SD15 names one that is there already."""
+    own = os.environ.get("NODEGRAPH_TEST_SD15")
+    path = Path(own) if own else tmp_path_factory.mktemp("sd15") / "synthetic.safetensors"
+    if not path.exists():
+        synthetic_checkpoints.write(synthetic_checkpoints.read_layout("sd15-ldm"), path)
+    yield path
+    if not own:
+        path.unlink()

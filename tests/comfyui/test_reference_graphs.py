@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 
 from nodegraph import Engine
 from nodegraph.settings import MODELS_VARIABLE
-from tests.support import synthetic_checkpoints as synthetic
 from tests.support.comfy_graphs import Api, changed, node, txt2img
 from tests.support.reference_latents import DATA, NEGATIVE, PROMPT
 
@@ -63,10 +62,10 @@ CASES = [
 ]
 
 
-def graph_of(case: Case) -> Api:
+def graph_of(case: Case, model: str) -> Api:
     usual = {"seed": 7, "steps": 5, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
     graph = changed(txt2img(**usual), "3", **case.sampler) | case.nodes
-    for id, inputs in {"4": {"ckpt_name": "sd15.safetensors"}, "6": {"text": case.prompt}, "7": {"text": NEGATIVE}}.items():
+    for id, inputs in {"4": {"ckpt_name": model}, "6": {"text": case.prompt}, "7": {"text": NEGATIVE}}.items():
         graph = changed(graph, id, **inputs)
     del graph["8"]
     return graph | {"9": node("SaveLatent", samples=[case.end, 0])}
@@ -78,15 +77,6 @@ def reference():
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    (folder / "checkpoints").mkdir()
-    synthetic.write(synthetic.read_layout("sd15-ldm"), folder / "checkpoints/sd15.safetensors")
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
 def engine(tmp_path_factory):
     """One that remembers the digest of the large file."""
     with Engine(cache_dir=tmp_path_factory.mktemp("cache"), device="cpu", dtype="float32") as engine:
@@ -94,11 +84,11 @@ def engine(tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_latents_of_a_graph_equal_comfyui(engine, imported, models, reference, tmp_path, monkeypatch, case):
-    monkeypatch.setenv(MODELS_VARIABLE, str(models))
+def test_latents_of_a_graph_equal_comfyui(engine, imported, sd15_file, reference, tmp_path, monkeypatch, case):
+    monkeypatch.setenv(MODELS_VARIABLE, str(sd15_file.parent))
     (tmp_path / "input").mkdir()
     shutil.copy(DATA / "ref_photo.png", tmp_path / "input")
-    found = imported(graph_of(case))
+    found = imported(graph_of(case, sd15_file.name))
     assert found.notes == ()
     (saved,) = engine.run(found.workflow, out=tmp_path).outputs["latent"]
     ours, expected = load_file(saved)["latent_tensor"], reference[case.name]

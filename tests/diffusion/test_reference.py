@@ -1,13 +1,11 @@
 """Full-size Stable Diffusion 1.5 computes what ComfyUI 0.3.64 computed from the same weights.
 
-The weights are made up (tests/synthetic.py), the latents of ComfyUI lie in data/reference. The file of 2.1 GB is written
-once a session; NODEGRAPH_TEST_SD15 names one that is there already.
+The weights are made up, the latents of ComfyUI lie in data/reference.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +27,6 @@ from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_fo
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_diffusion.text.encode import encode_prompt
 from nodegraph_diffusion.text.tokenizer import Tokenizer, load_tokenizer
-from tests.support import synthetic_checkpoints as synthetic
 
 pytestmark = [pytest.mark.slow, pytest.mark.large, pytest.mark.timeout(1800)]  # seconds each, unless the machine is busy
 
@@ -87,23 +84,16 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Model:
-    own_file = os.environ.get("NODEGRAPH_TEST_SD15")
-    path = Path(own_file) if own_file else tmp_path_factory.mktemp("sd15") / "synthetic.safetensors"
-    if not own_file:
-        synthetic.write(synthetic.read_layout("sd15-ldm"), path)
-    checkpoint = describe(path).model()
+def model(sd15_file) -> Model:
+    checkpoint = describe(sd15_file).model()
     on = ("cpu", torch.float32)
-    loaded = Model(
+    return Model(
         load_unet(checkpoint.unet, *on),
         load_vae(checkpoint.vae, *on),
         load_text_encoder(checkpoint.text.parts[0], *on),
         load_tokenizer(checkpoint.text.parts[0].tokenizer),
         checkpoint.noise_schedule,
     )
-    if not own_file:
-        path.unlink()  # nothing of float16 stays mapped in float32
-    return loaded
 
 
 @pytest.fixture(scope="module")

@@ -29,10 +29,8 @@ def write(folder: Path, layout: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def case(tmp_path_factory):
-    path = write(tmp_path_factory.mktemp("sd15"), "sd15-ldm")
-    yield ReferenceCase(path)
-    path.unlink()
+def case(sd15_file):
+    return ReferenceCase(sd15_file)
 
 
 @pytest.fixture(scope="module")

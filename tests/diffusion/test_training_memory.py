@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,19 +11,15 @@ from pathlib import Path
 import pytest
 
 from nodegraph_diffusion.checkpoint import describe
-from tests.support import synthetic_checkpoints as synthetic
 
 
 @pytest.mark.slow
 @pytest.mark.large
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows reports the peak in another way")
-def test_lora_step_of_stable_diffusion_1_5_takes_less_than_16_gb(tmp_path: Path) -> None:
-    """At 512x512 in float32, with activations that are computed again. NODEGRAPH_TEST_SD15 names a file that is there already."""
-    model = Path(os.environ.get("NODEGRAPH_TEST_SD15", tmp_path / "sd15.safetensors"))
-    if not model.exists():
-        synthetic.write(synthetic.read_layout("sd15-ldm"), model)
-    command = [sys.executable, "-m", "tests.support.lora_step", str(model), str(tmp_path / "out")]
+def test_lora_step_of_stable_diffusion_1_5_takes_less_than_16_gb(sd15_file: Path, tmp_path: Path) -> None:
+    """At 512x512 in float32, with activations that are computed again."""
+    command = [sys.executable, "-m", "tests.support.lora_step", str(sd15_file), str(tmp_path / "out")]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
