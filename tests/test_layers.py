@@ -157,8 +157,8 @@ LAYERS: dict[str, str] = {
     "nodegraph_nodes.pictures.inline": "png iterm kitty sixel show",
     "nodegraph_nodes.trained": "codec files models",
     "nodegraph_nodes.nodes": (
-        "outlines adapters batches conditioning edges gligen grid guidance labels mask repaint latent latents latent_edits "
-        "lists concat image image_prompts models plot sigmas sampling template text upscale"
+        "outlines adapters batches conditioning edges gligen grid guidance labels mask mask_edits repaint latent latents "
+        "latent_edits lists concat image image_prompts models plot sigmas sampling template text upscale"
     ),
 }
 """The modules and packages inside each package, lowest first."""

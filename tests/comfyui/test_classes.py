@@ -250,6 +250,11 @@ InpaintModelConditioning: noise_mask=True
 LatentComposite: x=0, y=0, feather=0
 LoadLatent: latent
 LatentCompositeMasked: x=0, y=0, resize_source=False
+SolidMask: value=1.0, width=512, height=512
+CropMask: x=0, y=0, width=512, height=512
+FeatherMask: left=0, top=0, right=0, bottom=0
+MaskComposite: x=0, y=0, operation='multiply'
+ImageColorToMask: color=0
 LatentFlip: flip_method
 LatentRotate: rotation
 LatentCrop: width=512, height=512, x=0, y=0

@@ -121,6 +121,17 @@ GRAPHS = {
             "23": node("GrowMask", mask=["26", 0], expand=-3, tapered_corners=False),
         }
     ),
+    "masks that are combined": masked(
+        **{
+            "24": node("SolidMask", value=0.75, width=64, height=64),
+            "25": node("CropMask", mask=["20", 1], x=8, y=8, width=32, height=24),
+            "26": node("FeatherMask", mask=["25", 0], left=4, top=0, right=6, bottom=2),
+            "27": node("MaskComposite", destination=["24", 0], source=["26", 0], x=16, y=8, operation="subtract"),
+            "28": node("MaskToImage", mask=["27", 0]),
+            "29": node("ImageColorToMask", image=["28", 0], color=0xBFBFBF),
+            "23": node("MaskComposite", destination=["27", 0], source=["29", 0], x=0, y=0, operation="xor"),
+        }
+    ),
     "inverted after growing": masked(
         **{"24": node("GrowMask", mask=["20", 1], expand=3, tapered_corners=True), "23": node("InvertMask", mask=["24", 0])}
     ),

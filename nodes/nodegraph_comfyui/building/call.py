@@ -190,8 +190,8 @@ class Call:
         present = {key: value for key, value in inputs.items() if value is not None}
         if len(self.converted.steps.steps) >= MOST_STEPS:
             raise RefusedError(f"the workflow would have more than {MOST_STEPS:,} nodes")
-        place = {"level": self.node.level, "title": titled, "origin": self.node.id}
-        return self.converted.steps.add(Step(type, present, own, **place, makes_list=makes_list))
+        step = Step(type, present, own, level=self.node.level, title=titled, origin=self.node.id, makes_list=makes_list)
+        return self.converted.steps.add(step)
 
     def output(self, name: str, ref: Ref, save: str | None) -> None:
         """Add an output of the workflow."""

@@ -77,7 +77,8 @@ _COMBINE: Final = renamed(
 
 def _combine(call: Call) -> Cond:
     first, second = (call.get(name, Cond).area for name in ("conditioning_1", "conditioning_2"))
-    return dataclasses.replace(_COMBINE.convert(call), area=first if first == second else "mixed")
+    joined: Cond = _COMBINE.convert(call)
+    return dataclasses.replace(joined, area=first if first == second else "mixed")
 
 
 def _area(call: Call) -> Cond:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from nodegraph_comfyui.building.call import Call
+from nodegraph_comfyui.building.call import Call, RefusedError
 from nodegraph_comfyui.building.values import Value
 from nodegraph_comfyui.classes.images import input_file
 from nodegraph_comfyui.classes.node_class import NodeClass
 from nodegraph_comfyui.classes.renaming import renamed
+from nodegraph_comfyui.reading.graph import shown
 
 _CHANNELS: Final = {name: name for name in ("alpha", "red", "green", "blue")}
 _ORDER: Final = ("invert", "threshold", "grow")
@@ -44,7 +45,38 @@ def _changed(call: Call, name: str, **change: Any) -> Value:
     return Value("MASK", call.add("Mask", name, mask=link, **change))
 
 
+def _of_colour(call: Call) -> Value:
+    colour = call.literal("color")
+    if not 0 <= colour <= 0xFFFFFF:
+        raise RefusedError(f"'color' is {shown(colour)}; expected a number from 0 to {0xFFFFFF}")
+    return Value("MASK", call.add("ColourMask", "mask", image=call.link("image"), colour=f"#{int(colour):06x}"))
+
+
 CLASSES: Final = (
+    renamed("SolidMask", "SolidMask", "value:FLOAT=1.0 width:INT=512 height:INT=512", "SolidMask mask MASK"),
+    renamed("CropMask", "CropMask", "mask:MASK x:INT=0 y:INT=0 width:INT=512 height:INT=512", "CropMask part MASK"),
+    renamed(
+        "FeatherMask",
+        "FeatherMask",
+        "mask:MASK left:INT=0 top:INT=0 right:INT=0 bottom:INT=0",
+        "FeatherMask faded MASK",
+    ),
+    renamed(
+        "MaskComposite",
+        "MaskComposite",
+        "destination:MASK>mask source:MASK>other x:INT=0 y:INT=0 operation:COMBO=multiply",
+        "CombineMasks combined MASK",
+    ),
+    NodeClass(
+        name="ImageColorToMask",
+        title="ImageColorToMask",
+        inputs="image:IMAGE color:INT=0",
+        outputs=("MASK",),
+        convert=_of_colour,
+        here=("ColourMask",),
+        renamed="`image`; color: `colour`, as `#rrggbb` or a name",
+    ),
+    renamed("MaskToImage", "Convert Mask to Image", "mask:MASK", "MaskToImage picture IMAGE"),
     NodeClass(
         name="LoadImageMask",
         title="Load Image (as Mask)",

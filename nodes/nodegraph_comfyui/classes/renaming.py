@@ -84,7 +84,7 @@ def _output(call: Call, known: Mapping[str, ClassInput], kind: str, link: Ref) -
     if kind not in _CARRIERS:
         return Value(kind, link)
     carrier, part = _CARRIERS[kind]
-    sources = [call.get(port.name, carrier) for port in known.values() if port.kind == kind]
+    sources: list[Any] = [call.get(port.name, carrier) for port in known.values() if port.kind == kind]
     if carrier is Cond and any(source.guides != sources[0].guides for source in sources):
         raise RefusedError(
             "one of its prompts has a ControlNet, a picture or a box that the other one does not have. Here they apply to the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -64,9 +65,17 @@ def _upscale(node: Export) -> None:
     node.give(output=[node.add("ImageUpscaleWithModel", **links), 0])
 
 
+def _colour_mask(node: Export) -> None:
+    colour = node["colour"]
+    if re.fullmatch(r"#[0-9a-fA-F]{6}", colour) is None:
+        raise InexpressibleError(f"'colour' is {colour!r}; ComfyUI takes a number: write it as '#rrggbb'")
+    node.give(output=[node.add("ImageColorToMask", image=node.slot("image"), color=int(colour[1:], 16)), 0])
+
+
 PICTURES: Final[Mapping[str, Write]] = {
     "LoadImage": _load_image,
     "Mask": _mask,
+    "ColourMask": _colour_mask,
     "Resize": _resize,
     "Composite": _composite,
     "Upscale": _upscale,

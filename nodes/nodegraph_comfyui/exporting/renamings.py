@@ -50,6 +50,6 @@ def _input(node: Export, port: ClassInput, renaming: Renaming) -> Any:
 
 
 RENAMINGS: Final[Mapping[str, Write]] = {
-    found.renaming.type: _write(found, found.renaming) for found in reversed(TABLE.values()) if found.renaming is not None
+    found.renaming.type: _write(found, found.renaming) for found in reversed([*TABLE.values()]) if found.renaming is not None
 }
 """The node types by the first class of the table that is each of them."""
