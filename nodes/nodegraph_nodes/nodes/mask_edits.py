@@ -37,8 +37,8 @@ def crop_mask(mask: Mask, width: Side = 512, height: Side = 512, x: Place = 0, y
 def feather_mask(mask: Mask, left: Fade = 0, top: Fade = 0, right: Fade = 0, bottom: Fade = 0) -> Mask:
     """Fade a mask out towards its sides.
 
-    As in ComfyUI, the last of `right` columns has the weight 2 / right, and the smallest one, 1 / right, is that of the first column;
-    so it is with `bottom` and rows.
+    As in ComfyUI, the last of `right` columns has the weight 2 / right, and the smallest weight, 1 / right, is that of the first
+    column. It is the same with `bottom` and rows.
     """
     import torch
 
@@ -88,7 +88,10 @@ def _check_colour(colour: Any = None, **_: Any) -> Iterable[str]:
 
 @node("ColourMask", check=_check_colour, foreign_names=("ImageColorToMask",))
 def colour_mask(image: Image, colour: Annotated[str, Help("a name or #rrggbb")] = "black") -> Mask:
-    """Make a mask that is white where a picture has exactly one colour, of 8 bits for each channel."""
+    """Make a mask that is white where a picture has one colour.
+
+    Values are compared as 8 bits for each channel.
+    """
     import torch
 
     wanted = torch.tensor(rgb(colour))
