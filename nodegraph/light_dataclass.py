@@ -31,7 +31,10 @@ else:
             return dataclasses.dataclass(repr=repr, eq=eq, frozen=frozen, kw_only=kw_only, slots=slots)(cls)
         if cls.__doc__ is None:
             cls.__doc__ = cls.__name__  # the library would write the signature, which takes long
-        dataclasses.dataclass(init=False, repr=False, eq=False, kw_only=kw_only)(cls)
+        extends_another = any(map(dataclasses.is_dataclass, cls.__mro__[1:]))  # then the library checks that both are frozen
+        dataclasses.dataclass(init=False, repr=False, eq=False, kw_only=kw_only, frozen=frozen and extends_another)(cls)
+        made = cls.__dataclass_params__  # which the library reads when a dataclass extends this one
+        made.init, made.repr, made.eq, made.frozen = True, repr, eq, frozen
         _add_methods(cls, dataclasses.fields(cls), has_repr=repr, has_eq=eq, is_frozen=frozen)
         return cls
 

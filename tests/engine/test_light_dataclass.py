@@ -213,6 +213,50 @@ class Known:
     path: Path = Path("x")
 
 
+STANDARD = dataclasses.dataclass
+
+
+@pytest.mark.parametrize("base", [dataclass, STANDARD])
+@pytest.mark.parametrize("extending", [dataclass, STANDARD])
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_dataclasses_of_both_kinds_extend_each_other(base: Decorate, extending: Decorate, is_frozen: bool) -> None:
+    @base(frozen=is_frozen)
+    class Shape:
+        name: str
+        sides: int = 4
+
+    @extending(frozen=is_frozen)
+    class Box(Shape):
+        depth: int = 1
+
+    box = Box("crate", depth=3)
+    assert (repr(box).rsplit(".", 1)[1], box) == ("Box(name='crate', sides=4, depth=3)", replace(Box("crate"), depth=3))
+    assert asdict(box) == {"name": "crate", "sides": 4, "depth": 3}
+    if is_frozen:
+        assert hash(box) == hash(Box("crate", depth=3))
+        for name in ("name", "depth"):
+            with pytest.raises(FrozenInstanceError):
+                setattr(box, name, 5)
+    else:
+        box.sides = 5  # type: ignore[misc]
+        assert box.sides == 5
+
+
+@pytest.mark.parametrize("base", [dataclass, STANDARD])
+@pytest.mark.parametrize("extending", [dataclass, STANDARD])
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_only_one_of_them_cannot_be_frozen(base: Decorate, extending: Decorate, is_frozen: bool) -> None:
+    @base(frozen=is_frozen)
+    class Shape:
+        name: str
+
+    class Box(Shape):
+        depth: int = 1
+
+    with pytest.raises(TypeError, match="cannot inherit"):
+        extending(frozen=not is_frozen)(Box)
+
+
 def test_objects_can_be_copied_and_sent() -> None:
     value = Known("a")
     assert pickle.loads(pickle.dumps(value)) == copy.deepcopy(value) == value
