@@ -12,12 +12,14 @@ LAYERS: dict[str, str] = {
         "reproduce sweeps plugin_api cli __main__"
     ),
     "nodegraph.cache": (
-        "dependencies file_digests key_text keys least_recently_used store anonymous_files snapshots taker results cache"
+        "dependencies file_digests key_text keys least_recently_used store anonymous_files snapshots taker exports results memory "
+        "items current_code cache"
     ),
     "nodegraph.cache.store": (
-        "layout locks work lock_holder journal records index maintenance index_queries safe_io blobs usage store remote opening"
+        "layout locks work lock_holder journal records index index_queries safe_io record_files blobs usage maintenance store "
+        "remote opening"
     ),
-    "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
+    "nodegraph.cache.store.maintenance": "progress exports verify collect clear upkeep",
     "nodegraph.cache.store.remote": (
         "names seals objects health uploads claims sending remote_store tiered_store contents care transfer sent_files"
     ),

@@ -6,34 +6,28 @@ for the life of the engine, within limits. Without a cache directory, every valu
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from nodegraph.cache.dependencies import CODEC, NOTHING
+from nodegraph.cache.current_code import CurrentCode
+from nodegraph.cache.dependencies import NOTHING
+from nodegraph.cache.exports import exported_files
 from nodegraph.cache.file_digests import FileDigests
-from nodegraph.cache.least_recently_used import LeastRecentlyUsed
-from nodegraph.cache.results import CachedResult, ResultInMemory
+from nodegraph.cache.items import blobs_of, held_values, items_at, with_items
+from nodegraph.cache.memory import MEMORY_BYTES, Memory
+from nodegraph.cache.results import CachedResult
 from nodegraph.cache.snapshots import Blob, Listed, Snapshot, part_of
 from nodegraph.cache.store.records import Alias, Computation
 from nodegraph.cache.store.store import LostResultError, Record, Store, StoredValue, StoreInfo
 from nodegraph.cache.taker import Taker
-from nodegraph.files import file_states
-from nodegraph.node_types.item_ports import is_item, item_port, list_port, split_item
-from nodegraph.plugins.code.installed import MODULE, NOT_THERE, file_found
+from nodegraph.node_types.item_ports import is_item, list_port, split_item
 from nodegraph.plugins.codec import Codec
 from nodegraph.plugins.codecs import Codecs
 from nodegraph.plugins.list_codec import ListCodec
-
-MEMORY_BYTES: Final = 1 << 30
-"""How much of values with a codec is kept in memory if they cannot be stored. The least recently used ones are removed first."""
-
-MAX_RESULTS_WITHOUT_CODEC: Final = 8
-"""How many results with a value without a codec are kept in memory; how large such values are is not known."""
 
 
 class Cache:
@@ -51,18 +45,15 @@ class Cache:
         version: Callable[[Any], Any] = lambda value: None,
         files: FileDigests | None = None,
     ) -> None:
-        self._files = files or FileDigests(None)
         self._version = version
         self.store = store
         self.codecs = codecs
         self._aliases: dict[str, tuple[str, Mapping[str, str]]] = {}  # as in `Alias`; making one for each node takes longer
-        self._with_codec: LeastRecentlyUsed[ResultInMemory] = LeastRecentlyUsed(memory_bytes)
-        self._without_codec: LeastRecentlyUsed[ResultInMemory] = LeastRecentlyUsed(MAX_RESULTS_WITHOUT_CODEC)
+        self.memory = Memory(memory_bytes)
+        self._code = CurrentCode(codecs, files or FileDigests(None))
         self._unreadable: set[str] = set()
         self._unknown: set[str] = set()  # static keys of which the store did not know what they stand for
-        self._lock = threading.RLock()
         self._warn: Callable[[str], None] = lambda message: None
-        self._known_same: dict[str, str] | None = None  # what results depend on, as it was found; None: nothing is remembered
 
     def __repr__(self) -> str:
         return f"<Cache {'in memory' if self.store is None else self.store.directory}>"
@@ -71,18 +62,18 @@ class Cache:
         """The same results for one run, which has its own warnings, uses and failures of the cache directory."""
         cache = copy.copy(self)
         cache._warn, cache._unknown = _once(warn), set()
+        cache._code = copy.copy(self._code)
         if self.store is not None:
             cache.store = self.store.for_run(warn)
         return cache
 
-    @contextlib.contextmanager
-    def at_one_time(self) -> Iterator[None]:
-        """Look at each module only once during the block: many results depend on the same ones. For the cache of one run."""
-        self._known_same = {}
-        try:
-            yield
-        finally:
-            self._known_same = None
+    def at_one_time(self) -> AbstractContextManager[None]:
+        """Look at each module only once during the block. For the cache of one run."""
+        return self._code.at_one_time()
+
+    def are_same(self, depends: Mapping[str, str]) -> bool:
+        """Whether what results depend on besides their keys is the same now: modules and codecs."""
+        return self._code.is_that_of(depends)
 
     def resolve(self, static: str) -> Alias | None:
         """What a static key stands for; None if that is not known, or may be something else now."""
@@ -126,40 +117,24 @@ class Cache:
         """
         if self.store is None or not self.store.has_shared_store:
             return True
-        blobs = {key: self._blobs_of(key, ports) for key, ports in wanted.items()}
+        records = {key: self.store.record(key) for key in wanted}
+        blobs = {key: blobs_of(record, wanted[key]) for key, record in records.items() if record is not None}
         missing = self.store.fetch({blob for needed in blobs.values() for blob in needed})
         lost = [key for key, needed in blobs.items() if not needed.isdisjoint(missing)]
         self._unreadable.update(lost)
         return not lost
 
-    def _blobs_of(self, key: str, ports: Iterable[str]) -> set[str]:
-        """The blobs that hold these values, if they are stored, and the items of lists."""
-        record = self.store.record(key) if self.store is not None else None
-        if record is None:
-            return set()
-        found, pending = set(), list(ports)
-        while pending:
-            port = pending.pop()
-            stored = record.outputs.get(port)
-            if stored is None:
-                pending += [list_port(port)] if is_item(port) else []
-            else:
-                found.add(stored.blob)
-                pending += _items_at(record, port)
-        return found
-
     def peek(self, key: str, ports: Collection[str] = ()) -> CachedResult | None:
         """The result of `key` if all of `ports` can be loaded, else None. Does not count as a use."""
-        in_memory = self._in_memory(key)
+        in_memory = self.memory.get(key)
         if in_memory is not None and not (
-            self._is_current(in_memory, ports)
-            and (not in_memory.computation.imports or self.are_same(in_memory.computation.imports))
+            in_memory.is_current(ports) and (not in_memory.computation.imports or self.are_same(in_memory.computation.imports))
         ):
             in_memory = None
-        held = {} if in_memory is None else _held(in_memory.values, ports)
+        held = {} if in_memory is None else held_values(in_memory.values, ports)
         on_disk = [port for port in ports if port not in held]
         if in_memory is not None and not on_disk:
-            held_digests = _with_items(in_memory.digests, held)
+            held_digests = with_items(in_memory.digests, held)
             return CachedResult(key=key, computation=in_memory.computation, digests=held_digests, in_memory=held)
         record = self.store.record(key) if self.store is not None and key not in self._unreadable else None
         if record is None or not all(self._loadable(record, port) for port in on_disk):
@@ -171,8 +146,8 @@ class Cache:
             items = self._items_in_json(key, missing)
             if items is None:
                 return None
-            digests = _with_items(digests, items)
-        digests = _with_items(digests, held)
+            digests = with_items(digests, items)
+        digests = with_items(digests, held)
         return CachedResult(key=key, computation=record.computation, digests=digests, stored=record.outputs, in_memory=held)
 
     def load(self, key: str, port: str) -> Any:
@@ -184,8 +159,8 @@ class Cache:
 
     def snapshot(self, key: str, port: str) -> Snapshot:
         """A snapshot of the value of a port. Raises LostResultError as `load` does."""
-        in_memory = self._in_memory(key)
-        if in_memory is not None and (held := _held(in_memory.values, [port])):
+        in_memory = self.memory.get(key)
+        if in_memory is not None and (held := held_values(in_memory.values, [port])):
             return held[port]
         record = self.store.record(key) if self.store is not None else None
         stored = record.outputs.get(port) if record is not None else None
@@ -197,7 +172,7 @@ class Cache:
             self._unreadable.add(key)
             raise LostResultError(f"'{port}' is not stored under {key}")
         if isinstance(codec, ListCodec):
-            items = [self.snapshot(key, item) for item in _items_at(record, port)]
+            items = [self.snapshot(key, item) for item in items_at(record, port)]
             return Listed(items, digest=stored.digest, stored=stored)
         return Blob(codec, self.store, stored, on_failure=lambda: self._unreadable.add(key))
 
@@ -243,23 +218,14 @@ class Cache:
         if on_disk and self.store is not None:
             self.store.put_record(Record(key=key, created=time.time(), outputs=on_disk, **computation._asdict()))
         if in_memory:
-            all_have_codecs = all(snapshot.digest is not None for snapshot in in_memory.values())
-            states = {} if all_have_codecs else file_states(files)
-            result = ResultInMemory(values=in_memory, digests=digests, computation=computation, files=states)
-            with self._lock:
-                if all_have_codecs:
-                    self._with_codec.put(key, result, sum(snapshot.size for snapshot in in_memory.values()))
-                else:
-                    self._without_codec.put(key, result, 1)
+            self.memory.put(key, in_memory, digests, computation, files=files)
 
     def quarantine(self, key: str) -> float | None:
         """Take a wrong result out of the cache, so that it is found no longer.
 
         Returns when it was made (seconds since 1970), None if it was not on disk.
         """
-        with self._lock:
-            self._with_codec.remove(key)
-            self._without_codec.remove(key)
+        self.memory.remove(key)
         record = self.store.record(key) if self.store is not None else None
         if record is None or self.store is None:
             return None
@@ -291,16 +257,7 @@ class Cache:
         """
         if self.store is None or digest is None or codec.extension == codec.suffix:
             return codec.export(value())
-        files = self.store.exported(digest, codec.extension)
-        if files is None:
-            exported, state = value(), self.codecs.known_state
-            with state:
-                before = state.generators()
-                files = codec.export(exported)
-                drew = state.drew_since(before)
-            if not drew:
-                self.store.put_exported(digest, codec.extension, files)
-        return files
+        return exported_files(self.store, self.codecs, codec, digest=digest, value=value)
 
     # --- the whole cache
 
@@ -310,48 +267,17 @@ class Cache:
 
     def info(self) -> StoreInfo | None:
         """How much is stored; None without a cache directory."""
-        return self.store.info() if self.store is not None else None
+        return self.store.upkeep.info() if self.store is not None else None
 
     def clear(self) -> StoreInfo | None:
         """Remove every result from memory and disk. Returns how much was removed from disk; None without a cache directory."""
         self.free()
         self._aliases.clear()
-        return self.store.clear() if self.store is not None else None
+        return self.store.upkeep.clear() if self.store is not None else None
 
     def free(self) -> None:
         """Remove every result from memory."""
-        with self._lock:
-            self._with_codec.clear()
-            self._without_codec.clear()
-
-    def _is_current(self, result: ResultInMemory, ports: Collection[str]) -> bool:
-        """Whether the values of `ports` can be used: none was changed in place, and no file that one may read has changed."""
-        wanted = [result.values[port] for port in ports if port in result.values]
-        if not all(snapshot.is_sound() for snapshot in wanted):
-            return False
-        if not result.files or all(snapshot.digest is not None for snapshot in wanted):
-            return True
-        return file_states(result.files) == result.files
-
-    def are_same(self, depends: Mapping[str, str]) -> bool:
-        """Whether modules that were imported have these digests and are found in these files, and codecs have the same code."""
-        known = self._known_same
-        if known and known.items() >= depends.items():
-            return True
-        for name, digest in depends.items():
-            if known is None or known.get(name) != digest:
-                if not self._is_same(name, digest):
-                    return False
-                if known is not None:
-                    known[name] = digest
-        return True
-
-    def _is_same(self, name: str, digest: str) -> bool:
-        if name.startswith(CODEC):
-            return self.codecs.by_stored_name(name.removeprefix(CODEC)) is not None
-        if name.startswith(MODULE):
-            return (file_found(name.removeprefix(MODULE)) or NOT_THERE) == digest
-        return "\0" not in name and self._files.unchanged(name, digest)  # a damaged record may have any name
+        self.memory.clear()
 
     def _loadable(self, record: Record, port: str) -> bool:
         stored = record.outputs.get(port)
@@ -360,7 +286,7 @@ class Cache:
         codec = self.codec_of(stored)
         if codec is None or self.store is None or not self.store.has(stored.blob):
             return False
-        return not isinstance(codec, ListCodec) or all(self._loadable(record, item) for item in _items_at(record, port))
+        return not isinstance(codec, ListCodec) or all(self._loadable(record, item) for item in items_at(record, port))
 
     def _items_in_json(self, key: str, ports: Iterable[str]) -> dict[str, Snapshot] | None:
         """Items of lists that are stored as a whole; None if one does not exist."""
@@ -375,42 +301,6 @@ class Cache:
         except (LostResultError, TypeError):
             return None
         return found
-
-    def _in_memory(self, key: str) -> ResultInMemory | None:
-        with self._lock:
-            return self._without_codec.get(key) or self._with_codec.get(key)
-
-
-def _held(values: Mapping[str, Snapshot], ports: Iterable[str]) -> dict[str, Snapshot]:
-    """The snapshots of `ports`, which may be items of lists, as far as they are in `values`."""
-    held = {}
-    for port in ports:
-        base, indexes = split_item(port) if is_item(port) else (port, ())
-        if base in values and (not indexes or _has_item(values[base], indexes)):
-            held[port] = part_of(values[base], indexes)
-    return held
-
-
-def _has_item(snapshot: Snapshot, indexes: Iterable[int]) -> bool:
-    try:
-        part_of(snapshot, indexes)
-    except (LostResultError, TypeError):
-        return False
-    return True
-
-
-def _with_items(digests: Mapping[str, str], snapshots: Mapping[str, Snapshot]) -> Mapping[str, str]:
-    """`digests` with those of items of lists."""
-    items = {port: snapshot.digest for port, snapshot in snapshots.items() if snapshot.digest is not None and is_item(port)}
-    return {**items, **digests} if items else digests
-
-
-def _items_at(record: Record, port: str) -> list[str]:
-    """The ports of the items of the list at `port`."""
-    items: list[str] = []
-    while (item := item_port(port, len(items))) in record.outputs:
-        items.append(item)
-    return items
 
 
 def _once(warn: Callable[[str], None]) -> Callable[[str], None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -11,7 +11,7 @@ from nodegraph.cache.dependencies import with_codecs
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.store import StoredValue
-from nodegraph.files import FileState
+from nodegraph.files import FileState, file_states
 from nodegraph.light_dataclass import dataclass
 from nodegraph.plugins.codecs import JSONCodec
 from nodegraph.plugins.list_codec import PREFIX
@@ -55,3 +55,12 @@ class ResultInMemory(NamedTuple):
     digests: Mapping[str, str]
     computation: Computation
     files: Mapping[Path, FileState | None]
+
+    def is_current(self, ports: Collection[str]) -> bool:
+        """Whether the values of `ports` can be used: none was changed in place, and no file that one may read has changed."""
+        wanted = [self.values[port] for port in ports if port in self.values]
+        if not all(snapshot.is_sound() for snapshot in wanted):
+            return False
+        if not self.files or all(snapshot.digest is not None for snapshot in wanted):
+            return True
+        return file_states(self.files) == self.files

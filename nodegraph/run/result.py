@@ -6,7 +6,7 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -68,6 +68,7 @@ class Result:
     error: NodegraphError | None
     _values: Mapping[ResolvedLink, Snapshot]
     _load: Callable[[str, str], Any]
+    _load_stored: Callable[[str, str], Any]
     static_keys: Mapping[str, str] = field(default_factory=dict)
     """The keys that were known before anything ran, by node."""
 
@@ -130,10 +131,13 @@ class Result:
     def reader(self, output: str) -> Callable[[], Any]:
         """A function that returns the value of an output as `result[output]` does, and holds nothing else of the run.
 
-        Raises KeyError if the run has no such value.
+        So the readers of 10^5 points of a sweep need little memory. Raises KeyError if the run has no such value.
         """
+        of_engine = replace(self, _load=self._load_stored)  # what is not stored is in `_values`
         links = self._composed(output)
-        return self._reader(self._link(output)) if links is None else functools.partial(_read_all, self._readers(links))
+        if links is None:
+            return of_engine._reader(self._link(output))
+        return functools.partial(_read_all, of_engine._readers(links))
 
     def _readers(self, links: Any) -> Any:
         return [self._readers(item) for item in links] if isinstance(links, list) else self._reader(links)

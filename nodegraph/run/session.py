@@ -81,6 +81,7 @@ class Session:
     def __init__(self, request: RunRequest, context: RunContext, staff: Staff) -> None:
         self._request, self._graph, self._staff = request, request.graph, staff
         self._listener = context.emit
+        self._cache_of_engine = context.cache
         self._cache = context.cache.for_run(lambda message: self.emit(Notice(None, message)))
         if not staff.workers.shares_memory:
             self._cache = Cache(self._cache.codecs, self._cache.store)  # what other runs have in memory is of no use to workers
@@ -143,6 +144,7 @@ class Session:
             error=error,
             _values=self._values,
             _load=self._cache.load,
+            _load_stored=self._cache_of_engine.load,
             static_keys=plan.known.keys.static,
         )
 

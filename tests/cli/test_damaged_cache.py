@@ -115,7 +115,7 @@ def test_clear_removes_only_files_of_our_names(cli, cache):
     assert cli("cache", "clear", "--yes").exit_code == 0
     assert [path for path in foreign if not path.exists()] == []
     assert not list((cache / "aliases").rglob("*"))
-    assert Store(cache).info().records == 0
+    assert Store(cache).upkeep.info().records == 0
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
@@ -172,16 +172,16 @@ def test_progress_is_reported_and_can_stop_the_work(tmp_path):
     for i in range(20):
         store.put_bytes(bytes([i]) * 100, ".bin")
     seen: list[tuple[str, int, int | None]] = []
-    store.verify(lambda *action: seen.append(action))
+    store.upkeep.verify(lambda *action: seen.append(action))
     assert [action for action in seen if action[2]] == [("checked", i, 20) for i in range(1, 21)]
 
     def stop(action: str, done: int, total: int | None) -> None:
         if done == 5 and total:
             raise KeyboardInterrupt
 
-    for work in (store.verify, store.clear):
+    for work in (store.upkeep.verify, store.upkeep.clear):
         with pytest.raises(KeyboardInterrupt):
             work(stop)
     assert threading.active_count() < 10
-    assert store.info().blobs == 16  # four were removed before the work stopped
+    assert store.upkeep.info().blobs == 16  # four were removed before the work stopped
     assert nodegraph.Engine(tmp_path / "cache").cache.clear().blobs == 16

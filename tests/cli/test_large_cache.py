@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nodegraph.cache.store import store as store_module
+from nodegraph.cache.store import record_files
 from nodegraph.cache.store.records import Record, StoredValue, record_bytes
 from nodegraph.cache.store.safe_io import SafeFiles
 from nodegraph.cache.store.store import Store
@@ -66,7 +66,7 @@ def test_records_are_read_once_with_progress_from_the_start(cli, large, count, m
         return read(self, path)
 
     monkeypatch.setattr(SafeFiles, "read", noted)
-    monkeypatch.setattr(store_module, "MAX_RECORDS_IN_MEMORY", 10)  # as with many more results
+    monkeypatch.setattr(record_files, "MAX_RECORDS_IN_MEMORY", 10)  # as with many more results
     count(events.append)
     assert cli("cache", *command).exit_code == 0
     reads = Counter(event for event in events if isinstance(event, Path))
@@ -126,4 +126,4 @@ def test_answer_to_the_question_of_clear(cli, large, monkeypatch, answer, messag
     assert ran.exit_code == status
     assert message in ran.stderr
     assert status == 130 or "Interrupted" not in ran.stderr
-    assert (Store(large).info().records == 0) == (status == 0)
+    assert (Store(large).upkeep.info().records == 0) == (status == 0)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from nodegraph import Engine, Workflow
-from nodegraph.cache.cache import MAX_RESULTS_WITHOUT_CODEC, Cache
+from nodegraph.cache.cache import Cache
+from nodegraph.cache.memory import MAX_RESULTS_WITHOUT_CODEC
 from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.store import LostResultError, Store
 from nodegraph.plugins.manager import Plugins

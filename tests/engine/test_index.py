@@ -77,7 +77,7 @@ def test_entries_have_origin_size_and_use(store: Store) -> None:
     before = time.time()
     use(store, KEYS[0])
     use(store, KEYS[0], KEYS[1])
-    entries = store.entries()
+    entries = store.upkeep.entries()
     assert [entry.key for entry in entries] == [KEYS[2], KEYS[0], KEYS[1]]  # the least recently used comes first
     assert [entry.size for entry in entries] == [30, 10, 20]
     assert [entry.uses for entry in entries] == [0, 2, 1]
@@ -91,7 +91,7 @@ def test_entries_have_origin_size_and_use(store: Store) -> None:
 def test_shared_blobs_count_once(store: Store) -> None:
     keep(store, "e" * 64, bytes([1]) * 10)
     assert total(store) == 60
-    assert sum(entry.size for entry in store.entries()) == 70
+    assert sum(entry.size for entry in store.upkeep.entries()) == 70
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_shared_blobs_count_once(store: Store) -> None:
 )
 def test_lost_or_damaged_index_is_rebuilt(store: Store, damage: str) -> None:
     use(store, KEYS[0])
-    before = store.entries()
+    before = store.upkeep.entries()
     file = store.layout.index
     data = file.read_bytes()
     file.unlink()
@@ -124,7 +124,7 @@ def test_lost_or_damaged_index_is_rebuilt(store: Store, damage: str) -> None:
         db.close()
     elif damage == "folder":
         file.mkdir()  # cannot be used at all
-    after = store.entries()
+    after = store.upkeep.entries()
     assert [entry.key for entry in after] == [entry.key for entry in before]  # the records keep the order of use
     assert [entry.used for entry in after] == pytest.approx([entry.used for entry in before], abs=1e-3)
     assert {entry.uses for entry in after} == {0}  # only the counts are lost
@@ -172,11 +172,11 @@ def test_command_does_without_a_locked_index(store: Store, impatient: list[str],
     store.finish()
     with locked(store.layout, mode):
         command = Store(store.directory)
-        assert [entry.key for entry in command.entries()] == [KEYS[1], KEYS[2], KEYS[0]]
-        assert len(command.gc(limit=30).keys) == 2
+        assert [entry.key for entry in command.upkeep.entries()] == [KEYS[1], KEYS[2], KEYS[0]]
+        assert len(command.upkeep.gc(limit=30).keys) == 2
         assert store.layout.journal.exists()
     assert impatient == ["query"]  # the command waited once
-    assert {entry.key: entry.uses for entry in store.entries()} == {KEYS[0]: 1}
+    assert {entry.key: entry.uses for entry in store.upkeep.entries()} == {KEYS[0]: 1}
 
 
 @pytest.mark.parametrize("mode", ["EXCLUSIVE", "NORMAL"])
@@ -193,7 +193,7 @@ def test_run_leaves_a_locked_index_to_a_later_run(store: Store, impatient: list[
     keep(later, "e" * 64, b"x")
     later.finish()
     assert set(store.layout.records()) == {KEYS[0], "f" * 64, "e" * 64}
-    assert {entry.key: entry.uses for entry in store.entries()} == {KEYS[0]: 1, "f" * 64: 0, "e" * 64: 0}
+    assert {entry.key: entry.uses for entry in store.upkeep.entries()} == {KEYS[0]: 1, "f" * 64: 0, "e" * 64: 0}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there, a file that is open cannot be taken")
@@ -230,16 +230,16 @@ def test_forked_child_does_not_hold_the_journal(tmp_path: Path) -> None:
 
 
 def test_unrecorded_changes_are_seen(store: Store) -> None:
-    assert len(store.entries()) == 3
+    assert len(store.upkeep.entries()) == 3
     store.layout.record(KEYS[0]).unlink()
     keep(store, "f" * 64, b"more")
     store.layout.journal.unlink()
-    assert {entry.key for entry in store.entries()} == {KEYS[1], KEYS[2], "f" * 64}
+    assert {entry.key for entry in store.upkeep.entries()} == {KEYS[1], KEYS[2], "f" * 64}
 
 
 def test_future_times_count_as_now(store: Store) -> None:
     os.utime(store.layout.record(KEYS[0]), (2e9 + 2e9, 2e9 + 2e9))
-    assert all(entry.used <= time.time() for entry in store.entries())
+    assert all(entry.used <= time.time() for entry in store.upkeep.entries())
 
 
 def test_damaged_journal_loses_only_damaged_lines(store: Store) -> None:
@@ -259,16 +259,16 @@ def test_damaged_journal_loses_only_damaged_lines(store: Store) -> None:
     with store.layout.journal.open("ab") as file:
         file.write(b'["used", 1.0, {"aa')  # a process was killed here
     Journal(store.layout.journal).add([["used", time.time(), {KEYS[2]: 5}]])
-    assert {entry.key: entry.uses for entry in store.entries()} == {KEYS[0]: 3, KEYS[1]: 0, KEYS[2]: 5}
+    assert {entry.key: entry.uses for entry in store.upkeep.entries()} == {KEYS[0]: 3, KEYS[1]: 0, KEYS[2]: 5}
     assert total(store) == 60
 
 
 def test_journal_of_a_killed_process_is_merged_later(store: Store) -> None:
-    store.entries()
+    store.upkeep.entries()
     store.touch(KEYS[0])
     store.finish()
     store.layout.journal.replace(store.layout.journal.with_name("journal-00ff.taken"))
-    assert {entry.uses for entry in store.entries() if entry.key == KEYS[0]} == {1}
+    assert {entry.uses for entry in store.upkeep.entries() if entry.key == KEYS[0]} == {1}
     assert not list(store.directory.glob("*.taken"))
 
 
@@ -305,12 +305,12 @@ def test_processes_record_uses_concurrently(store: Store) -> None:
             store.touch("a" * 64)
             keep(f"{os.getpid():064x}", b"of its own")
             store.finish()
-            store.entries()
+            store.upkeep.entries()
         """
     processes = [start(store.directory, code) for _ in range(3)]
     for process in processes:
         end(process)
-    entries = {entry.key: entry for entry in store.entries()}
+    entries = {entry.key: entry for entry in store.upkeep.entries()}
     assert len(entries) == 6
     assert entries[KEYS[0]].uses == 60
 
@@ -323,7 +323,7 @@ def test_index_deleted_during_use_is_rebuilt(store: Store) -> None:
             store.touch("a" * 64)
             keep(f"{os.getpid():060x}{i:04x}", b"of its own")
             store.finish()
-            assert "a" * 64 in {entry.key for entry in store.entries()}
+            assert "a" * 64 in {entry.key for entry in store.upkeep.entries()}
         assert not warnings, warnings
         """
     processes = [start(store.directory, code) for _ in range(3)]
@@ -334,13 +334,13 @@ def test_index_deleted_during_use_is_rebuilt(store: Store) -> None:
             (store.directory / name).unlink(missing_ok=True)
     for process in processes:
         end(process)
-    assert {entry.key for entry in store.entries()} == set(store.layout.records())
-    assert len(store.entries()) == 3 + 3 * 30
+    assert {entry.key for entry in store.upkeep.entries()} == set(store.layout.records())
+    assert len(store.upkeep.entries()) == 3 + 3 * 30
     assert total(store) == 60 + len(b"of its own")
 
 
 def test_cached_run_opens_no_database(store: Store) -> None:
-    store.entries()
+    store.upkeep.entries()
     code = """
         for key in ("a" * 64, "b" * 64):
             found = store.record(key)
@@ -350,7 +350,7 @@ def test_cached_run_opens_no_database(store: Store) -> None:
         say("sqlite3" in sys.modules)
         """
     assert end(start(store.directory, code)) == "False"
-    assert [entry.uses for entry in store.entries()] == [0, 1, 1]
+    assert [entry.uses for entry in store.upkeep.entries()] == [0, 1, 1]
 
 
 def test_run_without_a_limit_opens_no_database(tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_run_without_a_limit_opens_no_database(tmp_path: Path) -> None:
     keep(store, KEYS[0], b"1234")
     store.finish()
     assert not store.layout.index.exists()
-    assert [(entry.key, entry.size) for entry in store.entries()] == [(KEYS[0], 4)]
+    assert [(entry.key, entry.size) for entry in store.upkeep.entries()] == [(KEYS[0], 4)]
 
 
 def test_text_of_modules_is_written_once_and_not_for_others(tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ def test_text_of_modules_is_written_once_and_not_for_others(tmp_path: Path) -> N
         record = replace(made_record(key), imports=imports)
         store.put_record(record)
         store.put_alias(key, Alias(key, imports))
-    store._records.clear()
+    store._records.read_again()
     found = [store.record(key) for key in KEYS]
     assert [record.imports for record in found if record is not None] == [first, second, first]
     assert [store.alias(key) for key in KEYS] == [Alias(KEYS[0], first), Alias(KEYS[1], second), Alias(KEYS[2], first)]
@@ -387,5 +387,5 @@ def test_missing_directory_is_empty_and_not_created(tmp_path: Path) -> None:
     store = Store(tmp_path / "nowhere")
     store.touch(KEYS[0])
     store.finish()
-    assert store.entries() == []
+    assert store.upkeep.entries() == []
     assert not store.directory.exists()

@@ -121,7 +121,7 @@ def test_gc_tells_which_process_it_waits_for(tmp_path: Path) -> None:
 
         store = Store(tmp_path / "cache", warn=warn)
         store.mark_directory()
-        store.gc()
+        store.upkeep.gc()
     (message,) = warnings
     assert f"waiting for process {holder.pid} (python" in message
     assert "which removes results from this cache. It is stopped: 'fg' in its terminal" in message

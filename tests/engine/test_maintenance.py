@@ -68,7 +68,7 @@ def store(tmp_path: Path, warnings: list[str]) -> Store:
 def test_sound_store_passes_verify(store: Store) -> None:
     keep(store, 1, b"one")
     keep(store, 2, b"two")
-    found = store.verify()
+    found = store.upkeep.verify()
     assert (found.blobs, found.bytes, found.wrong, found.missing, found.lost) == (2, 6, (), (), ())
     assert keys(store) == {1, 2}
 
@@ -84,7 +84,7 @@ def test_interrupted_verify_checks_no_more_files(store: Store, monkeypatch: pyte
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store.verify(stop)
+        store.upkeep.verify(stop)
     assert len(checked) <= 4
 
 
@@ -99,7 +99,7 @@ def test_verify_checks_several_files_at_once(store: Store, monkeypatch: pytest.M
 
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(verify, "_check_blob", check)
-    assert store.verify().blobs == 4
+    assert store.upkeep.verify().blobs == 4
 
 
 @pytest.mark.parametrize("size", [5, LARGE])
@@ -112,13 +112,13 @@ def test_verify_drops_the_record_of_a_flipped_bit(store: Store, size: int) -> No
         file.seek(size // 2)
         file.write(b"\x30")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    found = store.verify()
+    found = store.upkeep.verify()
     assert found.wrong == (wrong,)
     assert found.missing == ()
     assert [record.node for record in found.lost] == ["node1"]
     assert keys(store) == {2}
     assert store.has(right)
-    assert [entry.key for entry in store.entries()] == [key(2)]
+    assert [entry.key for entry in store.upkeep.entries()] == [key(2)]
     assert (store.directory / "quarantine" / wrong).exists()
     assert keep(store, 1, b"1" * size) == wrong
     assert store.has(wrong)
@@ -131,7 +131,7 @@ def test_missing_blob_loses_its_records_and_exports(store: Store) -> None:
     store.put_exported(key(7), ".png", [b"picture"])
     store.layout.blob(gone).unlink()
     next(store.directory.glob("blobs/*/*.png")).unlink()
-    found = store.verify()
+    found = store.upkeep.verify()
     assert found.missing == (gone,)
     assert {record.node for record in found.lost} == {"node1", "node2"}
     assert keys(store) == {3}
@@ -145,20 +145,20 @@ def test_least_recently_used_goes_first(store: Store) -> None:
     for i in range(1, 5):
         keep(store, i, bytes([i]) * 100, ago=500 - 100 * i)
     store.touch(key(1))
-    removed = store.gc(limit=250)
+    removed = store.upkeep.gc(limit=250)
     assert keys(store) == {1, 4}
     assert (removed.keys, removed.bytes, removed.remaining) == ((key(2), key(3)), 200, 200)
     assert store.alias(key(2001)) == Alias(key(1))
     assert store.alias(key(2002)) is None
-    assert store.info().bytes == 200
-    assert {entry.key for entry in store.entries()} == {key(1), key(4)}
+    assert store.upkeep.info().bytes == 200
+    assert {entry.key for entry in store.upkeep.entries()} == {key(1), key(4)}
 
 
 def test_nothing_is_removed_below_the_limit(store: Store) -> None:
     keep(store, 1, b"1" * 100, ago=9 * HOUR)
     before = all_files(store)
-    assert store.gc(limit=100).keys == ()
-    assert store.gc().keys == ()
+    assert store.upkeep.gc(limit=100).keys == ()
+    assert store.upkeep.gc().keys == ()
     assert all_files(store) == before
 
 
@@ -167,7 +167,7 @@ def test_max_age_applies_below_the_limit(store: Store) -> None:
     keep(store, 2, b"old but used", ago=3 * HOUR)
     keep(store, 3, b"new", ago=HOUR)
     store.touch(key(2))
-    assert store.gc(limit=10**9, older_than=2 * HOUR).keys == (key(1),)
+    assert store.upkeep.gc(limit=10**9, older_than=2 * HOUR).keys == (key(1),)
     assert keys(store) == {2, 3}
 
 
@@ -175,18 +175,18 @@ def test_blob_stays_while_a_result_needs_it(store: Store) -> None:
     shared = keep(store, 1, b"shared", ago=200)
     keep(store, 2, b"shared", ago=100)
     keep(store, 3, b"larger than shared", ago=150)
-    assert store.gc(limit=10).keys == (key(1), key(3))
+    assert store.upkeep.gc(limit=10).keys == (key(1), key(3))
     assert store.has(shared)
-    assert store.gc(limit=0).blobs == (shared,)
+    assert store.upkeep.gc(limit=0).blobs == (shared,)
 
 
 def test_exports_go_with_the_last_result_of_a_value(store: Store) -> None:
     keep(store, 1, b"one", digest=7, ago=200)
     keep(store, 2, b"two", digest=7, ago=100)
     store.put_exported(key(7), ".png", [b"picture"])
-    store.gc(limit=10)
+    store.upkeep.gc(limit=10)
     assert store.exported(key(7), ".png") == [b"picture"]
-    store.gc(limit=9)
+    store.upkeep.gc(limit=9)
     assert store.exported(key(7), ".png") is None
     assert all_files(store) == set()
 
@@ -194,7 +194,7 @@ def test_exports_go_with_the_last_result_of_a_value(store: Store) -> None:
 def test_all_files_of_a_removed_result_go(store: Store) -> None:
     keep(store, 1, b"one", digest=7)
     store.put_exported(key(7), ".png", [b"picture", b"another"])
-    store.gc(limit=0)
+    store.upkeep.gc(limit=0)
     assert all_files(store) == set()
 
 
@@ -203,23 +203,23 @@ def test_old_unreferenced_files_are_removed(store: Store) -> None:
     store.put_exported(key(9), ".png", [b"of a value that is yet to come"])
     store.put_alias(key(5), Alias(key(6)))
     assert blob is not None
-    store.gc(limit=0)
+    store.upkeep.gc(limit=0)
     assert store.has(blob[0])
     assert store.exported(key(9), ".png") is not None
     assert store.alias(key(5)) is None
     for path in store.directory.rglob("*.*"):
         age(path, 2 * HOUR)
-    store.gc(limit=10**9)
+    store.upkeep.gc(limit=10**9)
     assert all_files(store) == set()
 
 
 def test_old_unreadable_records_are_removed(store: Store) -> None:
     keep(store, 1, b"one")
     store.layout.record(key(1)).write_bytes(b"{")
-    store.gc()
+    store.upkeep.gc()
     assert store.layout.record(key(1)).exists()
     age(store.layout.record(key(1)), 2 * HOUR)
-    store.gc()
+    store.upkeep.gc()
     assert not store.layout.record(key(1)).exists()
 
 
@@ -229,7 +229,7 @@ def test_rewritten_blob_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(
         "nodegraph.cache.store.maintenance.collect._Collection.drop_unreferenced", lambda self, now: keep(store, 2, b"one")
     )  # another process
-    assert store.gc(limit=0).blobs == ()
+    assert store.upkeep.gc(limit=0).blobs == ()
     assert keys(store) == {2}
     assert store.has(blob)
 
@@ -238,11 +238,11 @@ def test_gc_does_not_harm_a_mapped_blob(store: Store) -> None:
     data = os.urandom(LARGE)
     blob = keep(store, 1, data)
     with store.blob(blob).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        store.gc(limit=0)
+        store.upkeep.gc(limit=0)
         assert os.name == "nt" or not store.layout.blob(blob).exists()
         assert mapped[:] == data
         keep(store, 1, data)  # nor does writing it again
-        store.clear()
+        store.upkeep.clear()
         assert mapped[:] == data
 
 
@@ -260,7 +260,7 @@ def test_gc_does_not_harm_a_blob_mapped_elsewhere(store: Store) -> None:
         blob,
     )
     wait_for(process, "mapped")
-    assert store.gc(limit=0).blobs == ((blob,) if os.name == "posix" else ())
+    assert store.upkeep.gc(limit=0).blobs == ((blob,) if os.name == "posix" else ())
     keep(store, 2, b"y" * LARGE)
     assert process.stdin is not None
     process.stdin.write("\n")
@@ -279,7 +279,7 @@ def test_temporary_files_of_dead_processes_are_removed(store: Store) -> None:
         age(store.directory / "tmp" / name, seconds)
     (store.directory / "tmp" / "notes.txt").touch()
     age(store.directory / "tmp" / "notes.txt", 90000)
-    store.gc()
+    store.upkeep.gc()
     assert all_files(store) == {f"{dead}-00000001.bin", f"{own}-00000003", "notes.txt"}
 
 
@@ -291,7 +291,7 @@ def test_free_locks_and_old_damaged_blobs_are_removed(store: Store) -> None:
     (store.directory / "locks").mkdir()
     (store.directory / "locks" / f"{key(1)}.lock").touch()
     with store.lock(key(2)):
-        store.gc()
+        store.upkeep.gc()
         assert [entry.name for entry in store.layout.files("locks")] == [f"{key(2)}.lock"]
     assert [entry.name for entry in store.layout.files("quarantine")] == [blobs[1]]
 
@@ -306,7 +306,7 @@ def test_end_of_a_run_frees_space(store: Store, warnings: list[str]) -> None:
     keep(store, 8, b"8" * 400)
     store.finish()
     assert keys(store) == {4, 5, 6, 7, 8}  # nine tenths of the limit, so that the next run has room
-    assert store.info().bytes == 840
+    assert store.upkeep.info().bytes == 840
     assert not warnings
 
 
@@ -344,10 +344,10 @@ def test_gc_works_while_others_read_and_write(store: Store) -> None:
     for writer in writers:
         wait_for(writer, "ready")
     while any(writer.poll() is None for writer in writers):
-        store.gc(limit=5000)
+        store.upkeep.gc(limit=5000)
     for writer in writers:
         end(writer)
-    assert store.verify().wrong == ()
-    store.gc(limit=5000)
+    assert store.upkeep.verify().wrong == ()
+    store.upkeep.gc(limit=5000)
     for record in store.records():
         assert store.has(record.outputs["output"].blob)

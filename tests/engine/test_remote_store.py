@@ -101,7 +101,7 @@ def test_what_was_used_is_in_the_directory_from_then_on(machine: Callable[..., E
     third = machine("second", url)
     assert compute(third)["out"].items == (b"ab0", b"ab1", b"ab2")
     assert objects_of(third).requests == []
-    assert Store(tmp_path / "second").verify().missing == ()
+    assert Store(tmp_path / "second").upkeep.verify().missing == ()
 
 
 def test_store_holds_blobs_and_records_and_no_claims_after_a_run(machine: Callable[..., Engine], url: str) -> None:

@@ -164,7 +164,7 @@ def test_lost_value_is_recomputed(make_engine: Callable[..., Engine], monkeypatc
         if not lost:
             lost.append(key)
             assert engine.cache.store is not None
-            engine.cache.store.clear()
+            engine.cache.store.upkeep.clear()
         return snapshot(key, port)
 
     monkeypatch.setattr(engine.cache, "snapshot", load_once_too_late)

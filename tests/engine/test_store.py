@@ -74,7 +74,7 @@ def test_record_holds_any_text(store: Store) -> None:
     )
     store.put_record(made)
     assert store.record(KEY) == made
-    assert [entry.workflow for entry in store.entries()] == ["flüssig ?"]
+    assert [entry.workflow for entry in store.upkeep.entries()] == ["flüssig ?"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"null", b'{"format": 99}', b"\xff"])
@@ -145,7 +145,7 @@ def test_interrupted_write_leaves_nothing(store: Store) -> None:
     with pytest.raises(WriterError) as caught:
         store.put_file(write, ".bin")
     assert str(caught.value.__cause__) == "killed"
-    assert store.info().blobs == 0
+    assert store.upkeep.info().blobs == 0
     assert not leftovers(store)
 
 
@@ -172,7 +172,7 @@ def test_unwritable_directory_disables_the_cache(tmp_path: Path, warnings: list[
     assert store.record(KEY) is None
     assert store.exported(DIGEST, ".png") is None
     assert list(store.records()) == []
-    assert store.info().blobs == 0
+    assert store.upkeep.info().blobs == 0
     assert len(warnings) == 1
 
 
@@ -199,13 +199,13 @@ def test_info_and_clear_count_results_and_bytes(store: Store) -> None:
     record(store, "a" * 64, b"12345")
     record(store, "b" * 64, b"12345")
     record(store, "c" * 64, b"1234567")
-    info = store.info()
+    info = store.upkeep.info()
     assert (info.records, info.blobs, info.bytes) == (3, 2, 12)
     (store.directory / "runs").mkdir()
     (store.directory / "runs" / "run.json").write_text("{}")
     (store.directory / "mine.txt").write_text("not of the cache")
-    assert store.clear() == info
-    assert (store.info().records, store.info().blobs, store.info().bytes) == (0, 0, 0)
+    assert store.upkeep.clear() == info
+    assert (store.upkeep.info().records, store.upkeep.info().blobs, store.upkeep.info().bytes) == (0, 0, 0)
     assert {path.name for path in store.directory.iterdir()} == {"runs", "mine.txt", "CACHEDIR.TAG"}
     record(store)
     assert store.record(KEY) is not None

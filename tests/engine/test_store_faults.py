@@ -104,12 +104,12 @@ def test_killed_write_leaves_no_visible_blob(store: Store) -> None:
     )
     wait_for(process, "half")
     kill(process)
-    assert store.info().blobs == 0
-    assert store.verify().blobs == 0
+    assert store.upkeep.info().blobs == 0
+    assert store.upkeep.verify().blobs == 0
     left = list(store.layout.files("tmp"))
     assert len(left) == 1
     os.utime(left[0].path, (time.time() - 120, time.time() - 120))
-    store.gc()
+    store.upkeep.gc()
     assert not list(store.layout.files("tmp"))
 
 
@@ -136,7 +136,7 @@ def test_kill_before_the_rename_leaves_no_file(store: Store, before: str, blobs:
     wait_for(process, "written")
     kill(process)
     assert store.record(KEY) is None
-    assert store.info().blobs == blobs
+    assert store.upkeep.info().blobs == blobs
     assert keep(store, KEY, b"result") is not None
     assert assert_whole(store) == 1
 
@@ -158,8 +158,8 @@ def test_killed_processes_leave_only_complete_results(store: Store, warnings: li
         time.sleep(pauses.uniform(0.02, 0.3))
         kill(process)
         assert_whole(store)
-        assert len(store.entries()) == store.info().records
-    assert store.verify().wrong == ()
+        assert len(store.upkeep.entries()) == store.upkeep.info().records
+    assert store.upkeep.verify().wrong == ()
     assert keep(store, KEY, b"result") is not None
     assert not warnings
 
@@ -212,13 +212,13 @@ def test_completely_full_disk_can_be_read_and_emptied(disk: Path, warnings: list
     fill(disk)
     again = Store(disk / "cache", warn=warnings.append, limit=10**9)
     assert again.has(first)
-    assert [entry.key for entry in again.entries()] == [KEY]
+    assert [entry.key for entry in again.upkeep.entries()] == [KEY]
     again.touch(KEY)
     assert keep(again, "b" * 64, os.urandom(20_000)) is None
     again.finish()
     assert len(warnings) == 1
-    assert again.gc(limit=0).keys == (KEY,)
-    assert again.info().bytes == 0
+    assert again.upkeep.gc(limit=0).keys == (KEY,)
+    assert again.upkeep.info().bytes == 0
 
 
 def test_file_size_limit_disables_the_cache(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_read_only_directory_is_read_with_one_warning(disk: Path, warnings: list
     writer = Store(disk / "cache")
     first = keep(writer, KEY, b"result")
     assert first is not None
-    writer.entries()
+    writer.upkeep.entries()
     writer.touch(KEY)
     writer.finish()
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
@@ -247,14 +247,14 @@ def test_read_only_directory_is_read_with_one_warning(disk: Path, warnings: list
     store.touch(KEY)
     store.finish()
     assert not warnings  # nothing had to be written
-    assert [entry.key for entry in store.entries()] == [KEY]
+    assert [entry.key for entry in store.upkeep.entries()] == [KEY]
     with store.lock("b" * 64):
         assert keep(store, "b" * 64, b"another") is None
     store.finish()
     assert len(warnings) == 1
     assert "Read-only" in warnings[0]
-    assert store.gc(limit=0).keys == ()
-    assert store.clear().records == 0
+    assert store.upkeep.gc(limit=0).keys == ()
+    assert store.upkeep.clear().records == 0
     assert store.has(first)
 
 
@@ -304,7 +304,7 @@ def test_file_instead_of_directory_disables_the_cache(store: Store, warnings: li
     assert store.record(KEY) is None
     assert keep(store, KEY, b"two") is None
     store.finish()
-    assert store.entries() == []
+    assert store.upkeep.entries() == []
     assert len(warnings) == 1
 
 

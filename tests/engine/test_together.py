@@ -161,7 +161,7 @@ def test_forced_node_is_computed_again(overtaken: Engine) -> None:
 
 def uses(store: Store | None) -> dict[str, int]:
     assert store is not None
-    return {entry.node: entry.uses for entry in store.entries()}
+    return {entry.node: entry.uses for entry in store.upkeep.entries()}
 
 
 def test_only_results_taken_from_the_cache_count_as_used(make_engine: Callable[..., Engine]) -> None:

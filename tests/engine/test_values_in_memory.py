@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import gc
 import types
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nodegraph import Engine, Workflow
-from nodegraph.cache.cache import MAX_RESULTS_WITHOUT_CODEC
+from nodegraph.cache.memory import MAX_RESULTS_WITHOUT_CODEC
 
 
 @pytest.fixture
 def engine(make_engine: Callable[..., Engine]) -> Engine:
     """An engine without a cache directory that keeps one blob of 60 bytes."""
     engine = make_engine(cache_dir=None, on_event=lambda event: None)
-    engine.cache._with_codec._limit = 100
+    engine.cache.memory._with_codec._limit = 100
     return engine
 
 
@@ -66,3 +67,15 @@ def test_plan_keeps_no_value(engine: Engine, stubs: types.ModuleType, tmp_path: 
     gc.collect()
     assert plan.actions == {"model": "cached"}
     assert not stubs.MODELS
+
+
+def test_a_reader_keeps_its_value_and_nothing_else_of_its_run(make_engine: Callable[..., Engine]) -> None:
+    engine = make_engine(on_event=lambda event: None)
+    workflow = Workflow("w")
+    workflow.output("size", workflow.add("CountItems", name="count", items=[workflow.add("Bytes", text="a", size=60)]))
+    result = engine.run(workflow)
+    reader, graph = result.reader("size"), weakref.ref(result.graph)
+    del result
+    gc.collect()
+    assert graph() is None
+    assert reader() == 1

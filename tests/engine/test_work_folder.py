@@ -115,7 +115,7 @@ def test_process_that_is_killed_continues(folder, tmp_path):
     command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "cache"), str(folder)]
     killed = subprocess.run(command, env={**os.environ, "STOP_AT": "2", "KILL": "9"}, timeout=60, check=False)
     assert killed.returncode == -signal.SIGKILL
-    (work,) = Store(tmp_path / "cache").work()
+    (work,) = Store(tmp_path / "cache").upkeep.work()
     numbers = Store(tmp_path / "cache").layout.work(work.key) / "files" / "numbers"
     assert numbers.read_text() == "0 1"
     numbers.write_text("5 6")  # which shows that the work continues
@@ -130,7 +130,7 @@ def test_forced_node_begins_anew(count):
 
 def test_checked_node_computes_everything_again(count, tmp_path):
     count(3)
-    (work,) = Store(tmp_path / "cache").work()
+    (work,) = Store(tmp_path / "cache").upkeep.work()
     (Store(tmp_path / "cache").layout.work(work.key) / "files" / "numbers").write_text("7 7 7")
     assert count(3, verify=1.0) == ([0, 1, 2], [0, 1, 2])
 
@@ -152,7 +152,7 @@ def test_work_that_used_a_changed_module_is_not_continued(count, tmp_path, monke
 
 def test_what_is_changed_in_the_folder_is_not_noticed(count, tmp_path):
     count(5, stop_at=3)
-    (work,) = Store(tmp_path / "cache").work()
+    (work,) = Store(tmp_path / "cache").upkeep.work()
     (Store(tmp_path / "cache").layout.work(work.key) / "files" / "numbers").write_text("7 8")
     assert count(3) == ([7, 8, 2], [2])
 
@@ -183,20 +183,20 @@ def test_cancelled_node_continues(count):
 def test_work_is_listed_and_removed_when_it_is_old(count, tmp_path):
     count(5, stop_at=3)
     store = Store(tmp_path / "cache")
-    (work,) = store.work()
+    (work,) = store.upkeep.work()
     assert (work.type, work.node, work.size) == ("Count", "counted", 5)
     note = store.layout.work(work.key) / "node.json"
-    assert store.gc().work == 0
+    assert store.upkeep.gc().work == 0
     os.utime(note, (work.used - UNUSED_SECONDS - 60,) * 2)
     with Locks(tmp_path / "cache" / "locks").hold(lock_name(work.key)):
-        assert store.gc().work == 0  # a process uses it
-    assert store.gc().work == 1
-    assert store.work() == []
+        assert store.upkeep.gc().work == 0  # a process uses it
+    assert store.upkeep.gc().work == 1
+    assert store.upkeep.work() == []
 
 
 def test_clear_removes_work(count, tmp_path):
     count(5, stop_at=3)
-    Store(tmp_path / "cache").clear()
+    Store(tmp_path / "cache").upkeep.clear()
     assert not (tmp_path / "cache" / "work").exists()
 
 

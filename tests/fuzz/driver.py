@@ -198,7 +198,7 @@ class Driver:
 
     def _check_cache(self, cache: Path, trimmed: bool) -> None:
         """At the end of an epoch: nothing may be damaged or missing, unless files were removed, whatever was killed."""
-        found = Store(cache).verify()
+        found = Store(cache).upkeep.verify()
         problems = {"wrong": found.wrong, "missing": found.missing, "damaged": found.damaged, "stale": found.stale}
         if not trimmed and any(problems.values()):
             self._note({"kind": "cache", "cache": cache.name, **{name: repr(value)[:600] for name, value in problems.items()}})

@@ -10,6 +10,7 @@ import torch
 import nodegraph.cache.store.index
 import nodegraph.cache.store.maintenance.clear
 import nodegraph.cache.store.maintenance.collect
+import nodegraph.cache.store.maintenance.upkeep
 import nodegraph.run.node.stored_result
 import nodegraph.run.verification
 import nodegraph.workflow.document  # noqa: F401 (what is imported while nodes run is noted with their results)

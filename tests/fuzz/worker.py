@@ -119,7 +119,7 @@ class Worker:
         size = "300 KB" if trimmed else "unlimited"
         self._engine = self._make_engine(cache, cache_size=size)
         self._in_memory = self._make_engine(None)
-        self._in_memory.cache._with_codec._limit = 100_000
+        self._in_memory.cache.memory._with_codec._limit = 100_000
 
     def close(self) -> None:
         """End the engines."""
@@ -379,9 +379,9 @@ class Worker:
         if self._trimmed and store is not None:
             actions.append(lambda random: _lose_file(store.directory, random))
             if random.random() < 0.3:
-                actions.append(lambda random: store.gc(limit=random.choice([0, 100_000, 200_000])))
+                actions.append(lambda random: store.upkeep.gc(limit=random.choice([0, 100_000, 200_000])))
             if random.random() < 0.1:
-                actions.append(lambda random: store.clear())
+                actions.append(lambda random: store.upkeep.clear())
         return actions
 
 

@@ -76,10 +76,10 @@ def test_tensor_outlives_its_removed_file(cache):
     value = Mask(torch.rand(1, 512, 512))
     blob = put(cache, value)
     loaded = cache.load(KEY, "output")
-    assert cache.store.gc(limit=0).keys == (KEY,)
+    assert cache.store.upkeep.gc(limit=0).keys == (KEY,)
     assert not blob.exists()
     put(cache, Mask(torch.zeros(1, 512, 512)))  # nor does another value that is written then
-    cache.store.clear()
+    cache.store.upkeep.clear()
     assert torch.equal(loaded.values, value.values)
 
 

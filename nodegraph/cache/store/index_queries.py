@@ -7,14 +7,13 @@ lost: what happened stays in the journal.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from nodegraph.cache.store.layout import Layout
 
 if TYPE_CHECKING:
     from nodegraph.cache.store.index import Entry
-    from nodegraph.cache.store.maintenance.collect import GcResult
     from nodegraph.cache.store.records import Record
 
 
@@ -54,10 +53,10 @@ class IndexQueries:
                 self._is_busy = True
         return None
 
-    def forget(self, removed: GcResult) -> None:
+    def forget(self, keys: Collection[str], blobs: Collection[str]) -> None:
         """Remove results that were collected. A locked index is compared with the directory when it is next needed."""
         from nodegraph.cache.store.index import IndexBusyError, query_index
 
         if not self._is_busy:
             with contextlib.suppress(IndexBusyError):
-                query_index(self._layout, self._read_record, lambda index: index.forget(removed.keys, removed.blobs))
+                query_index(self._layout, self._read_record, lambda index: index.forget(keys, blobs))

@@ -3,7 +3,7 @@
 A file is written under a temporary name and renamed, and blobs are written before the record that names them, so a process that is
 killed leaves no incomplete result. Nothing is unpickled. If the directory cannot be read or written, the run goes on without it.
 
-`layout.py` describes the files of the directory, `records.py` their content; `maintenance` checks, trims and clears it.
+`layout.py` describes the files of the directory, `records.py` the content of small ones; `maintenance` checks, trims and clears it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from nodegraph.cache.store.blobs import Blobs
 from nodegraph.cache.store.index_queries import IndexQueries
 from nodegraph.cache.store.journal import Journal
 from nodegraph.cache.store.layout import Layout, remove
-from nodegraph.cache.store.locks import LockHeldError
+from nodegraph.cache.store.record_files import RecordFiles
 from nodegraph.cache.store.records import (
     Alias,
     LostResultError,
     Record,
-    StaleRecordError,
     StoredBlob,
     StoredValue,
     StoreInfo,
@@ -33,31 +32,21 @@ from nodegraph.cache.store.records import (
     export_bytes,
     read_alias,
     read_export,
-    read_record,
-    record_bytes,
 )
 from nodegraph.cache.store.safe_io import SafeFiles
 from nodegraph.cache.store.usage import Growth, RunUsage
-from nodegraph.cache.store.work import Work, WorkFolder, all_work, lock_name
-from nodegraph.files import FileState
+from nodegraph.cache.store.work import WorkFolder, lock_name
 from nodegraph.light_dataclass import dataclass
 
 if TYPE_CHECKING:
-    from nodegraph.cache.store.index import Entry
-    from nodegraph.cache.store.maintenance.collect import GcResult
-    from nodegraph.cache.store.maintenance.progress import Progress
-    from nodegraph.cache.store.maintenance.verify import VerifyResult
+    from nodegraph.cache.store.maintenance.upkeep import Upkeep
 
 __all__ = ["LostResultError", "Record", "Store", "StoreInfo", "StoredValue"]
 
 T = TypeVar("T")
 
-MAX_RECORDS_IN_MEMORY: Final = 1 << 14
-
 LONG_JOURNAL_BYTES: Final = 1 << 20
 """A journal longer than this is folded into the index even after a run that stored nothing."""
-
-_GC: Final = "gc"  # the name of the lock for removing results
 
 
 @dataclass(eq=False)
@@ -76,7 +65,7 @@ class Store:
         self._files = SafeFiles(self.layout, self.warn)
         self._blobs = Blobs(self.layout, self._files)
         self._journal = Journal(self.layout.journal)
-        self._records: dict[str, tuple[FileState, Record]] = {}  # each with the state of the file that it was read from
+        self._records = RecordFiles(self.layout, self._files)
         self._growth = Growth()
         self.start()
 
@@ -92,6 +81,7 @@ class Store:
         store.warn = warn
         store._files = SafeFiles(self.layout, warn)
         store._blobs = self._blobs.for_run(store._files)
+        store._records = self._records.for_run(store._files)
         store.start()
         return store
 
@@ -117,7 +107,7 @@ class Store:
             return  # the index is locked: the journal stays, and a later run trims the directory
         growth.start_again(0 if self.limit is None else max(0, self.limit - total) // 8)  # other processes write there, too
         if self.limit is not None and total > self.limit:
-            self._make_room(self.limit)
+            self.upkeep.make_room(self.limit)
 
     has_shared_store: ClassVar[bool] = False
     """Whether blobs may have to be fetched before they are read."""
@@ -132,51 +122,43 @@ class Store:
         `show` is called about once a second with how much is left.
         """
 
+    @property
+    def upkeep(self) -> Upkeep:
+        """What is done with the whole directory: `store.upkeep.gc()`. A run imports nothing of it unless it has to make room."""
+        from nodegraph.cache.store.maintenance.upkeep import Upkeep
+
+        return Upkeep(
+            layout=self.layout,
+            files=self._files,
+            index=self._index,
+            usage=self._usage,
+            record=self.record,
+            read_again=self._read_again,
+            warn=self.warn,
+        )
+
+    def _read_again(self) -> None:
+        self._blobs.check_again()
+        self._records.read_again()
+
     # --- records
 
     def record(self, key: str) -> Record | None:
         """The record of `key`; None if it does not exist or cannot be read."""
-        path = self.layout.record(key)
-        try:
-            state = FileState.of(path)
-        except FileNotFoundError:
-            return None
-        except OSError:
-            state = None  # reading reports it
-        known = self._records.get(key)
-        if known is not None and known[0] == state:
-            return known[1]
-        data = self._files.read(path)
-        try:
-            record = read_record(data, key) if data is not None else None
-        except (KeyError, TypeError, ValueError, AttributeError, StaleRecordError):
-            return None  # of another version, or damaged; the result is computed and written again
-        if record is not None and state is not None:
-            self._remember(state, record)
-        return record
-
-    def _remember(self, state: FileState, record: Record) -> None:
-        if len(self._records) >= MAX_RECORDS_IN_MEMORY:
-            self._records.clear()
-        self._records[record.key] = state, record
+        return self._records.get(key)
 
     def put_record(self, record: Record) -> None:
         """Write `record`. Its blobs must be stored already."""
-        path = self.layout.record(record.key)
-        if self._files.write(path, record_bytes(record)):
+        if self._records.put(record):
             self._usage.stored(record)
-            with contextlib.suppress(OSError):
-                self._remember(FileState.of(path), record)
 
     def quarantine(self, record: Record) -> None:
-        """Move a record to quarantine, with copies of its blobs: these are as they were written, and others may refer to them."""
-        self.layout.quarantine(self.layout.record(record.key))
-        for blob in record.blobs():
-            self.layout.copy_to_quarantine(self.layout.blob(blob))
+        """Move a record to quarantine, with copies of its blobs."""
+        self._records.quarantine(record)
 
     def records(self) -> Iterator[Record]:
         """Every record, in no particular order."""
-        return filter(None, map(self.record, self.layout.records()))
+        return filter(None, map(self.record, self._records.keys()))
 
     def touch(self, key: str) -> None:
         """Count a use of the record of `key`."""
@@ -246,7 +228,7 @@ class Store:
         if len(blobs) == len(files) and self._files.write(self.layout.export(digest, extension), document):
             self._usage.exported(blobs)
 
-    # --- the whole directory
+    # --- locks and unfinished work
 
     def lock(
         self, key: str, waiting: Callable[[], None] = lambda: None, long_wait: Callable[[Path | None], None] = lambda lock: None
@@ -276,106 +258,3 @@ class Store:
                 return folder
 
             yield self._files.attempt(create) if self._files.can_lock() else None
-
-    def work(self) -> list[Work]:
-        """All unfinished work. The oldest comes first."""
-        return sorted(all_work(self.layout), key=lambda work: work.used) if self.layout.is_cache() else []
-
-    def entries(self, progress: Progress | None = None) -> list[Entry]:
-        """Every stored result with its size and use. The least recently used one comes first."""
-        if not self.layout.is_cache():
-            return []
-        if progress is None:
-            return self._index.entries()
-        from nodegraph.cache.store.maintenance.progress import with_progress
-
-        return self._index.entries(with_progress(self.record, progress))
-
-    def stale(self, progress: Progress | None = None) -> int:
-        """How many results another version of nodegraph stored in a way that this one does not read. `gc` removes them."""
-        from nodegraph.cache.store.maintenance.progress import no_progress
-        from nodegraph.cache.store.maintenance.verify import count_stale
-
-        return count_stale(self.layout, {entry.key for entry in self.entries(progress)}, progress or no_progress)
-
-    def info(self, progress: Progress | None = None) -> StoreInfo:
-        """How much is stored."""
-        from nodegraph.cache.store.maintenance.progress import no_progress, steps
-
-        listed = steps(progress or no_progress, "listed")
-        sizes = [size for _, size in listed(self.layout.blob_sizes())]
-        return StoreInfo(self.directory, sum(1 for _ in listed(self.layout.records())), len(sizes), sum(sizes))
-
-    def verify(self, progress: Progress | None = None) -> VerifyResult:
-        """Check the content of every file. Damaged ones are moved to quarantine; records that name a damaged blob are removed."""
-        from nodegraph.cache.store.maintenance.progress import no_progress
-        from nodegraph.cache.store.maintenance.verify import verify
-
-        result = verify(self.layout, self.record, progress or no_progress)
-        self._records.clear()
-        self._blobs.check_again()
-        self.entries(progress)  # updates the index
-        return result
-
-    def gc(self, limit: int | None = None, older_than: float | None = None, progress: Progress | None = None) -> GcResult:
-        """Remove what no result needs, then the least recently used results.
-
-        Results are removed until `limit` bytes of blobs remain, and if they were not used for `older_than` seconds. Waits while
-        another process does the same. Runs in other processes can go on: files that they are writing are not removed, and files
-        that they have open or mapped stay readable for them.
-        """
-        from nodegraph.cache.store.maintenance.collect import GcResult
-
-        if not self.layout.is_cache():
-            return GcResult(keys=(), blobs=(), bytes=0, remaining=0)
-        with self._files.lock(_GC, lambda: None, self._report_long_wait):
-            return self._collect(limit, older_than, progress)
-
-    def clear(self, progress: Progress | None = None) -> StoreInfo:
-        """Remove every result, and what is remembered of files and devices. Run records stay. Returns how much was removed."""
-        from nodegraph.cache.store.maintenance.clear import clear
-        from nodegraph.cache.store.maintenance.progress import no_progress
-
-        try:
-            return clear(self.layout, progress or no_progress)
-        finally:
-            self._blobs.check_again()
-            self._records.clear()
-            self._usage = RunUsage(self._journal)
-
-    def _report_long_wait(self, lock: Path) -> None:
-        from nodegraph.cache.store.lock_holder import gc_waiting_message
-
-        self.warn(gc_waiting_message(lock))
-
-    def _make_room(self, limit: int) -> None:
-        """Trim the directory to nine tenths of `limit`, so that not every run has to. Does nothing if another process does so."""
-        try:
-            with self._files.lock_without_waiting(_GC):
-                removed = self._collect(limit // 10 * 9, None)
-        except LockHeldError:
-            return
-        if not self._usage.keys.isdisjoint(removed.keys):
-            self.warn(
-                f"the cache may hold {limit} bytes, but this run needs more, so some of its results were removed again. Allow more "
-                f"with --cache-size or NODEGRAPH_CACHE_SIZE"
-            )
-
-    def _collect(self, limit: int | None, older_than: float | None, progress: Progress | None = None) -> GcResult:
-        from nodegraph.cache.store.maintenance.collect import collect
-        from nodegraph.cache.store.maintenance.progress import no_progress, with_progress
-
-        self._usage.write()
-        read = with_progress(self.record, progress or no_progress)
-        records = {key: record for key in list(self.layout.records()) if (record := read(key)) is not None}
-        last_used = {entry.key: entry.used for entry in self._index.entries(lambda key: records.get(key) or read(key))}
-        result = collect(
-            self.layout,
-            records,
-            last_used=last_used,
-            limit=limit,
-            older_than=older_than,
-            progress=progress or no_progress,
-        )
-        self._index.forget(result)
-        return result

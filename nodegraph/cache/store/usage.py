@@ -40,6 +40,12 @@ class RunUsage:
         """Note the blobs of exported files."""
         self.write([["kept", blobs]])
 
+    def forget(self) -> None:
+        """Forget what was used and stored: the directory was cleared."""
+        with self._lock:
+            self._used.clear()
+            self.keys.clear()
+
     def write(self, lines: Iterable[Line] = ()) -> None:
         """Write `lines`, and the uses that were counted so far."""
         with self._lock:

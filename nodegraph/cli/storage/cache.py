@@ -65,9 +65,9 @@ def ls(sort: str, remote: str | None, cache_dir: Path | None, as_json: bool) -> 
         return
     store = _store(cache_dir)
     with counter() as progress:
-        found = store.entries(progress)
+        found = store.upkeep.entries(progress)
     entries = sorted(found, key=lambda entry: (getattr(entry, sort), entry.key), reverse=True)
-    work = store.work()
+    work = store.upkeep.work()
     if as_json:
         unfinished = [{**asdict(each), "unfinished": True} for each in work]
         echo_json(json.dumps([asdict(entry) for entry in entries] + unfinished))
@@ -97,7 +97,7 @@ def ls(sort: str, remote: str | None, cache_dir: Path | None, as_json: bool) -> 
         for each in work
     ]
     print_table(("key", "type", "made by", "size", "made", "used", "last used"), rows)
-    if stale := store.stale():
+    if stale := store.upkeep.stale():
         echo(f"not listed: {_stale(stale)}", err=True)
 
 
@@ -112,9 +112,9 @@ def info(remote: str | None, cache_dir: Path | None, as_json: bool) -> None:
         return
     store = _store(cache_dir)
     with counter() as progress:
-        found, stale = store.info(progress), store.stale(progress)
+        found, stale = store.upkeep.info(progress), store.upkeep.stale(progress)
     facts = {"directory": str(found.directory), "results": found.records, "files": found.blobs, "bytes": found.bytes}
-    if work := store.work():
+    if work := store.upkeep.work():
         facts["work"] = sum(each.size for each in work)
     if as_json:
         facts |= {"stale": stale} if stale else {}
@@ -135,7 +135,9 @@ def verify(ctx: click.Context, remote: str | None, cache_dir: Path | None, as_js
     them.
     """
     with counter() as progress:
-        found = _own_store(cache_dir).verify(progress) if remote is None else shared_store.verify(remote, cache_dir, progress)
+        found = (
+            _own_store(cache_dir).upkeep.verify(progress) if remote is None else shared_store.verify(remote, cache_dir, progress)
+        )
     if as_json:
         lost = [{"key": record.key, "type": record.type, "workflow": record.workflow, "node": record.node} for record in found.lost]
         facts = {
@@ -199,7 +201,7 @@ def gc(
         return
     store = _own_store(cache_dir, size)
     with counter() as progress:
-        removed = store.gc(store.limit, older_than, progress)
+        removed = store.upkeep.gc(store.limit, older_than, progress)
     if removed.stuck and not (removed.keys or removed.blobs):
         _refuse(ctx, store.directory)
     print_facts(
@@ -252,14 +254,14 @@ def clear(ctx: click.Context, yes: bool, cache_dir: Path | None, as_json: bool) 
     """
     store = _own_store(cache_dir)
     with counter() as progress:
-        before = store.info(progress)
+        before = store.upkeep.info(progress)
     if not yes and before.blobs and is_terminal(sys.stdin):
         question = f"Remove {before.records} results, {written_size(before.bytes)}, from {before.directory}?"
         if not click.confirm(question, err=True):
             echo("nothing was removed", err=True)
             ctx.exit(1)
     with counter() as progress:
-        removed = store.clear(progress)
+        removed = store.upkeep.clear(progress)
     if before.blobs and not removed.blobs:
         _refuse(ctx, before.directory)
     facts = {"directory": str(removed.directory), "results": removed.records, "files": removed.blobs, "bytes": removed.bytes}

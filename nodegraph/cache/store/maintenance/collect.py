@@ -51,7 +51,7 @@ def collect(
     older_than: float | None,
     progress: Progress = no_progress,
 ) -> GcResult:
-    """Remove what nothing refers to, then the least recently used results; see `Store.gc`.
+    """Remove what nothing refers to, then the least recently used results; see `Upkeep.gc`.
 
     `records` holds every record, and `last_used` the time of the last use, by key. Only one process at a time may do this.
     """

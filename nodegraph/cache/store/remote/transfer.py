@@ -55,7 +55,7 @@ def pull(store: TieredStore, progress: Progress = no_progress) -> Transferred:
     own = [found for found in contents.of("records") if found.what.space == remote.seal.space]
     new = [found for found in own if not store.layout.record(found.what.name).exists()]
     new.sort(key=lambda found: found.info.modified, reverse=True)
-    total, copied, is_full = store.info().bytes, 0, False
+    total, copied, is_full = store.upkeep.info().bytes, 0, False
     for found in steps(progress, "copied", len(new))(new):
         record = remote.record(found.what.name)
         if record is None:
