@@ -59,7 +59,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.run.outputs": "names same_file own_files whole writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "stall setup protocol jobs task_runner dispatcher threads ray",
-    "nodegraph.run.workers.ray": "reach messages unit_files actor cluster units local start crew shipping workers",
+    "nodegraph.run.workers.ray": "reach messages unit_files resident_models actor cluster units local start crew shipping workers",
     "nodegraph.settings": "names remote sizes files values",
     "nodegraph.sweeps": "axes points identity sheets table result gathering locked checked folder point_runs ahead run",
     "nodegraph.workflow": (

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph import Run, hookimpl, node
+from nodegraph.plugin_api import OnDemand
 
 
 class Model:
-    """A value without a codec: a network of 1 MiB, and its name."""
+    """A value without a codec: the name of a network of 1 MiB, and the network, on demand."""
 
-    def __init__(self, name: str, network: Any) -> None:
+    def __init__(self, name: str, network: OnDemand[Any]) -> None:
         self.name, self.network = name, network
 
 
@@ -29,12 +30,13 @@ def open_model(file: str, log: str, seconds: float, run: Run) -> Model:
             lines.write(f"{file} {os.getpid()}\n")
         return torch.nn.Linear(512, 512, bias=False)
 
-    return Model(file, run.resident(file, load))
+    return Model(file, run.on_demand(file, load))
 
 
 @node("Wait", numeric=True)
 def wait(model: Model, number: int, seconds: float) -> str:
-    """Stands for sampling: takes `seconds`, and returns 1,000 characters."""
+    """Stands for sampling: takes `seconds` beside the network, and returns 1,000 characters."""
+    model.network.get()
     time.sleep(seconds)
     return f"{model.name} {number} ".ljust(1_000, ".")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.simulation.scenarios import DURATIONS, STORE, WORKERS, Found, FoundWithModels
 
@@ -74,63 +74,36 @@ def legend(names: Sequence[str], x: float, y: float) -> Iterator[str]:
 
 def panels(found: Sequence[Found], with_models: Sequence[FoundWithModels], driver: float) -> list[Panel]:
     """The plots. `driver` is how many units per second the driver can do."""
-    of = {seconds: [it for it in found if it.seconds == seconds] for seconds in DURATIONS}
-    names = {seconds: f"units of {seconds:g} s" for seconds in DURATIONS}
+
+    def by_length(figure: Callable[[Found], float]) -> dict[str, Curve]:
+        """A curve for each length of units."""
+        return {f"units of {s:g} s": {it.workers: figure(it) for it in found if it.seconds == s} for s in DURATIONS}
+
     ways = dict.fromkeys(it.way for it in with_models)
+    share: dict[str, Any] = {"least": 0, "most": 100, "marks": (0, 25, 50, 75, 100), "unit": "%"}
+    loads = {way: {it.workers: it.outcome.loads.total() / it.workers for it in with_models if it.way == way} for way in ways}
     return [
-        Panel(
-            title="share of linear speed",
-            curves={names[s]: {it.workers: 100 * it.linear for it in of[s]} for s in DURATIONS},
-            least=0,
-            most=100,
-            marks=(0, 25, 50, 75, 100),
-            unit="%",
-            limit=("95 %", 95),
+        Panel(title="share of linear speed", curves=by_length(lambda it: 100 * it.linear), limit=("95 %", 95), **share),
+        powers_of_ten("units per second", by_length(lambda it: it.outcome.steady), -1, 3, limit=("what the driver can do", driver)),
+        Panel(title="the driver is busy", curves=by_length(lambda it: 100 * it.driver), **share),
+        powers_of_ten("a unit waits until it runs, s", by_length(lambda it: it.outcome.steady_wait), -2, 3),
+        powers_of_ten(
+            "through the store, MB/s",
+            by_length(lambda it: it.outcome.steady * STORE.size / 1e6),
+            0,
+            4,
+            limit=("the line of the store", STORE.bandwidth / 1e6),
         ),
-        Panel(
-            title="units per second",
-            curves={names[s]: {it.workers: it.outcome.steady for it in of[s]} for s in DURATIONS},
-            least=0.1,
-            most=1000,
-            marks=(0.1, 1, 10, 100, 1000),
-            logarithmic=True,
-            limit=("what the driver can do", driver),
-        ),
-        Panel(
-            title="the driver is busy",
-            curves={names[s]: {it.workers: 100 * it.driver for it in of[s]} for s in DURATIONS},
-            least=0,
-            most=100,
-            marks=(0, 25, 50, 75, 100),
-            unit="%",
-        ),
-        Panel(
-            title="a unit waits until it runs, s",
-            curves={names[s]: {it.workers: it.outcome.steady_wait for it in of[s]} for s in DURATIONS},
-            least=0.01,
-            most=1000,
-            marks=(0.01, 0.1, 1, 10, 100, 1000),
-            logarithmic=True,
-        ),
-        Panel(
-            title="through the store, MB/s",
-            curves={names[s]: {it.workers: it.outcome.steady * STORE.size / 1e6 for it in of[s]} for s in DURATIONS},
-            least=1,
-            most=20000,
-            marks=(1, 10, 100, 1000, 10000),
-            logarithmic=True,
-            limit=("the line of the store", 10000),
-        ),
-        Panel(
-            title="8 models at random: loads for each worker",
-            curves={
-                name: {it.workers: it.outcome.loads.total() / it.workers for it in with_models if it.way == name} for name in ways
-            },
-            least=0,
-            most=16,
-            marks=(0, 4, 8, 12, 16),
-        ),
+        Panel(title="8 models at random: loads for each worker", curves=loads, least=0, most=16, marks=(0, 4, 8, 12, 16)),
     ]
+
+
+def powers_of_ten(
+    title: str, curves: Mapping[str, Curve], first: int, last: int, *, limit: tuple[str, float] | None = None
+) -> Panel:
+    """A plot from 10^first to 10^last."""
+    marks = [10.0**power for power in range(first, last + 1)]
+    return Panel(title=title, curves=curves, least=marks[0], most=marks[-1], marks=marks, logarithmic=True, limit=limit)
 
 
 def picture(found: Sequence[Found], with_models: Sequence[FoundWithModels], driver: float) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 from benchmarks.simulation.calibration import Figures, costs_of
 from benchmarks.simulation.policies import AFFINITY, ROUND_ROBIN
 from benchmarks.simulation.sweep import Cluster, Costs, Outcome, Store, Work, simulate
+from nodegraph.run.workers.ray.units import MAX_IN_FLIGHT, units_ahead
 
 WORKERS: Final = (8, 16, 32, 64, 128, 256, 512, 1000)
 DURATIONS: Final = (0.2, 2.0, 20.0)
@@ -45,8 +46,9 @@ class FoundWithModels:
     outcome: Outcome
 
 
-def cluster_of(workers: int, costs: Costs, *, ahead: int = 2, policy: str = AFFINITY) -> Cluster:
-    """A cluster with a store in its region. `ahead` is how many points for each worker the driver begins ahead."""
+def cluster_of(workers: int, costs: Costs, *, ahead: int | None = None, policy: str = AFFINITY) -> Cluster:
+    """A cluster with a store in its region. `ahead` is how many points the driver begins ahead; default: as the real one."""
+    ahead = units_ahead(workers) if ahead is None else ahead
     return Cluster(
         workers=workers,
         costs=costs,
@@ -54,8 +56,8 @@ def cluster_of(workers: int, costs: Costs, *, ahead: int = 2, policy: str = AFFI
         policy=policy,
         room=ROOM,
         load=LOAD,
-        ahead=ahead * workers,
-        at_once=max(32, ahead * workers),
+        ahead=ahead,
+        at_once=max(32, ahead),
     )
 
 
@@ -86,10 +88,11 @@ def scaling(
 
 def models(figures: Figures, workers: Sequence[int] = WORKERS[:5]) -> Iterator[FoundWithModels]:
     """Sweeps over units of 2 s that take one of several models at random: in turns, and by affinity with two ways to look ahead."""
-    for name, policy, ahead in (("in turns", ROUND_ROBIN, 2), ("affinity", AFFINITY, 2), ("affinity, 8 ahead", AFFINITY, 8)):
+    ways = {"in turns": (ROUND_ROBIN, None), "affinity, 2 ahead": (AFFINITY, MAX_IN_FLIGHT), "affinity": (AFFINITY, None)}
+    for name, (policy, each) in ways.items():
         for count in workers:
             costs = costs_of(figures, workers=count, latency=NETWORK)
-            cluster = cluster_of(count, costs, ahead=ahead, policy=policy)
+            cluster = cluster_of(count, costs, ahead=None if each is None else each * count, policy=policy)
             yield FoundWithModels(way=name, workers=count, outcome=simulate(cluster, works_of(count * UNITS, 2.0, MODELS)))
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from benchmarks.simulation.events import Action, Clock, Server
 from benchmarks.simulation.policies import AFFINITY, POLICIES
-from nodegraph.run.workers.ray.units import Actor
+from nodegraph.run.workers.ray.units import Actor, units_ahead
 
 
 class Work(NamedTuple):
@@ -59,8 +59,9 @@ class Store:
 class Cluster:
     """What a sweep runs on. `room` is how many models a worker holds, `load` the seconds that it takes to load one.
 
-    The driver begins up to `ahead` points before the one that it waits for (default: two for each worker), of which up to `at_once`
-    are runs that go on (default: all). With `one_processor`, the overhead of the workers and the driver wait for each other.
+    The driver begins up to `ahead` points before the one that it waits for (default: as many as the real one), of which up to
+    `at_once` are runs that go on (default: all). With `one_processor`, the overhead of the workers and the driver wait for each
+    other.
     """
 
     workers: int
@@ -132,7 +133,7 @@ class _Sweep:
         self._actors = [Actor(handle=None, number=number, is_ready=True) for number in range(cluster.workers)]
         self._next_pair = POLICIES[cluster.policy]()
         self._workers = [_Worker(self, actor) for actor in self._actors]
-        self._ahead = 2 * cluster.workers if cluster.ahead is None else cluster.ahead
+        self._ahead = units_ahead(cluster.workers) if cluster.ahead is None else cluster.ahead
         self._at_once = len(works) if cluster.at_once is None else cluster.at_once
         self._begun = self._point = self._going = 0
         self._queued: deque[_Unit] = deque()  # points whose run has not begun
@@ -189,14 +190,15 @@ class _Sweep:
             worker = self._workers[actor.number]
             self.clock.after(self.cluster.costs.latency, lambda worker=worker, unit=unit: worker.receive(unit))  # type: ignore[misc]
 
-    def ended(self, unit: _Unit) -> None:
-        """A worker has done a unit: its message is on the way."""
+    def ended(self, unit: _Unit, lost: Sequence[str]) -> None:
+        """A worker has done a unit: its message is on the way, and says which models the worker has no longer."""
         costs = self.cluster.costs
-        self.clock.after(costs.latency, lambda: self.driver.serve(costs.end, lambda: self._has_ended(unit)))
+        self.clock.after(costs.latency, lambda: self.driver.serve(costs.end, lambda: self._has_ended(unit, lost)))
 
-    def _has_ended(self, unit: _Unit) -> None:
+    def _has_ended(self, unit: _Unit, lost: Sequence[str]) -> None:
         assert unit.actor is not None
         unit.actor.units.remove(unit)  # type: ignore[arg-type]
+        unit.actor.forget(lost)
         self._going -= 1
         self._ended.add(unit.number)
         self._assign()
@@ -216,6 +218,7 @@ class _Worker:
         self._sweep, self._number = sweep, actor.number
         self._units: deque[_Unit] = deque()
         self._models: OrderedDict[str, None] = OrderedDict()
+        self._lost: list[str] = []  # models, since the last unit ended
 
     def receive(self, unit: _Unit) -> None:
         self._units.append(unit)
@@ -248,7 +251,7 @@ class _Worker:
         self._models[model] = None
         self._models.move_to_end(model)
         if len(self._models) > self._sweep.cluster.room:
-            self._models.popitem(last=False)
+            self._lost.append(self._models.popitem(last=False)[0])
         return found
 
     def _store(self) -> None:
@@ -256,6 +259,7 @@ class _Worker:
         self._sweep.transfer(self._sweep.cluster.store.size, self._end)
 
     def _end(self) -> None:
-        self._sweep.ended(self._units.popleft())
+        lost, self._lost = self._lost, []
+        self._sweep.ended(self._units.popleft(), lost)
         if self._units:
             self._begin()

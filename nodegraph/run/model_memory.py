@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
 import weakref
@@ -64,6 +65,8 @@ class ModelMemory:
         self._budgets: dict[str, int] = {MAIN: half_of_memory() if budget is None else budget}
         self._residents: OrderedDict[Hashable, _Resident] = OrderedDict()
         self._removed: dict[Hashable, tuple[weakref.ref[Any], Any]] = {}  # each with its version
+        self._uses = itertools.count(1)
+        self._last_uses: dict[Hashable, int] = {}
         self._lock = threading.RLock()
         self._locks: dict[Hashable, tuple[Any, int]] = {}  # of the values that are being loaded, with their users
 
@@ -144,6 +147,7 @@ class ModelMemory:
     def _keep(self, name: Hashable, resident: _Resident) -> None:
         self._residents.pop(name, None)
         self._residents[name] = resident
+        self._last_uses[name] = next(self._uses)
         self._make_room()
 
     def on_demand(self, scope: Hashable, key: Hashable, make: Callable[[], T], needs: Sizes = NOTHING) -> OnDemand[T]:
@@ -155,6 +159,12 @@ class ModelMemory:
         with self._lock:
             self._residents.clear()
             self._removed.clear()
+            self._last_uses.clear()
+
+    def last_uses(self) -> dict[Hashable, int]:
+        """The scopes and keys of what is kept, each with the number of its last use: every use of a value has a higher one."""
+        with self._lock:
+            return {name: self._last_uses[name] for name in self._residents}
 
     def sizes(self) -> dict[str, int]:
         """How many bytes are kept, by device."""
@@ -164,6 +174,7 @@ class ModelMemory:
     def _take(self, name: Hashable) -> _Resident | None:
         """The value of that name, unless it was changed or is in use no longer; it is then in the list no longer."""
         resident = self._residents.pop(name, None)
+        self._last_uses.pop(name, None)
         if resident is None and (removed := self._removed.pop(name, None)) is not None:
             value = removed[0]()
             resident = None if value is None else self._measure(value, removed[1])
@@ -173,6 +184,7 @@ class ModelMemory:
 
     def _remove(self, name: Hashable) -> None:
         resident = self._residents.pop(name)
+        del self._last_uses[name]
         with contextlib.suppress(TypeError):  # not every value can be referred to weakly
             self._removed[name] = weakref.ref(resident.value), resident.version
 

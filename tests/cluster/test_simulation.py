@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.scaling.loads import LOAD, ROOMS, WORK, models_at_random
 from benchmarks.simulation.calibration import TOLERANCE, predictions, read_figures
 from benchmarks.simulation.events import Clock, Server
 from benchmarks.simulation.policies import AFFINITY, POLICIES, ROUND_ROBIN
@@ -75,6 +76,16 @@ def test_affinity_loads_a_model_once_where_turns_load_it_again():
     assert affinity.loads.total() <= 16
     assert in_turns.loads.total() > 200
     assert affinity.seconds < in_turns.seconds / 3
+
+
+def test_the_workload_of_the_benchmark_tells_affinity_from_turns():
+    """Six models, two workers with room for three: together they have room for all, if each keeps its own."""
+    works = [Work(WORK, model) for model in models_at_random()]
+    affinity, in_turns = (
+        simulate(Cluster(workers=2, policy=policy, room=ROOMS[1], load=LOAD), works) for policy in (AFFINITY, ROUND_ROBIN)
+    )
+    assert 2 * affinity.loads.total() <= in_turns.loads.total()
+    assert 1.5 * affinity.seconds <= in_turns.seconds
 
 
 # --- the figures that benchmarks/scale.py has measured

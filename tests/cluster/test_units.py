@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict, deque
+from types import SimpleNamespace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 from nodegraph.graph.graph import Value
 from nodegraph.run.tasks.task import NodeTask
 from nodegraph.run.workers.ray.messages import opened_order, order, packed_tasks
-from nodegraph.run.workers.ray.units import MAX_IN_FLIGHT, Actor, Unit, next_pair
+from nodegraph.run.workers.ray.resident_models import ResidentModels
+from nodegraph.run.workers.ray.units import MAX_IN_FLIGHT, Actor, Unit, next_pair, units_ahead
 
 MODELS = st.sampled_from("abc")
 
@@ -52,6 +55,41 @@ def test_a_unit_goes_to_an_actor_that_has_its_model(wanted, found, data):
         assert expected.model in pair[1].models
     if pair is not None:
         assert pair[1] in free
+
+
+def test_a_worker_says_which_models_have_left_its_memory():
+    """A model is lost when any of its parts is; parts that two models share belong to both."""
+    memory, uses = dict[str, int](), itertools.count(1)
+    models = ResidentModels(SimpleNamespace(last_uses=lambda: dict(memory)))  # type: ignore[arg-type]
+
+    def compute(model: str, *parts: str) -> None:
+        with models.computing_with(model):
+            memory.update({part: next(uses) for part in parts})
+
+    compute("first", "text", "unet 1")
+    compute("second", "text", "unet 2")
+    assert models.take_lost() == ()
+    del memory["unet 1"]
+    assert models.take_lost() == ("first",)
+    assert models.take_lost() == ()
+    compute("first", "text", "unet 1")
+    del memory["text"]
+    assert sorted(models.take_lost()) == ["first", "second"]
+
+
+def test_an_actor_keeps_the_models_of_its_units():
+    actor = Actor(handle=None, number=1)
+    for model in "abc":
+        unit = Unit(jobs=())
+        unit.model = model
+        actor.give(unit)
+    actor.units.popleft()
+    actor.forget(["a", "b", "unknown"])
+    assert list(actor.models) == ["b", "c"]
+
+
+def test_few_workers_have_more_units_to_choose_among():
+    assert [units_ahead(workers) for workers in (1, 2, 8, 16, 32, 1000)] == [8, 16, 64, 64, 64, 2000]
 
 
 def test_an_order_is_one_value_and_long_ones_are_compressed():

@@ -24,6 +24,7 @@ from nodegraph.run.events import NodeEvent, NodeProgress
 from nodegraph.run.tasks.task import Outcome, RunContext
 from nodegraph.run.workers.ray.messages import Report, UnitResult, WorkerFacts, opened_order, packed, packed_event
 from nodegraph.run.workers.ray.reach import Mark, Seen
+from nodegraph.run.workers.ray.resident_models import ResidentModels
 from nodegraph.run.workers.ray.unit_files import UnitFiles
 from nodegraph.run.workers.setup import WorkerSetup
 from nodegraph.run.workers.task_runner import run_task
@@ -50,6 +51,7 @@ class Worker:
             self._context = engine.context()
             sent = SentFiles(engine.cache_dir, None if engine.remote is None else Objects(engine.remote.url))
             self._files = UnitFiles(self._context.plugins, self._context.files, sent)
+            self._models = ResidentModels(self._context.models)
         except Exception as error:  # `facts` tells: an actor that fails here is started again and again
             self._error = f"{type(error).__name__}: {error}"
 
@@ -87,7 +89,8 @@ class Worker:
             except (NodegraphError, OSError) as error:
                 unit.finish(0, Outcome(error=error, message=str(error)))
             else:
-                run_task(tasks, self._context, unit)
+                with self._models.computing_with(next((task.model for task in tasks if task.model is not None), None)):
+                    run_task(tasks, self._context, unit)
             if self._context.cache.store is not None:
                 self._context.cache.store.flush()  # the process of the run may read a shared store
         finally:
@@ -95,7 +98,7 @@ class Worker:
                 self._units.pop(number, None)
                 self._cancelled.discard(number)
             reports = unit.end()
-        return pickle.dumps(UnitResult(outcomes=tuple(unit.outcomes), reports=reports))
+        return pickle.dumps(UnitResult(tuple(unit.outcomes), reports, self._models.take_lost()))
 
     def follow(self, number: int, seen: int, seconds: float) -> bytes:
         """The reports of a running unit after number `seen`; waits up to `seconds` for one. Those up to `seen` are forgotten."""

@@ -48,10 +48,14 @@ class Report(NamedTuple):
 
 
 class UnitResult(NamedTuple):
-    """What became of a unit: the outcomes of its nodes in order, as far as it came, and the events not yet confirmed."""
+    """What became of a unit: the outcomes of its nodes in order, as far as it came, and the events not yet confirmed.
+
+    `lost_models` are the digests of models that the actor has computed with before, and has in memory no longer.
+    """
 
     outcomes: tuple[Outcome | BaseException, ...]
     reports: tuple[Report, ...]
+    lost_models: tuple[str, ...] = ()
 
 
 def packed_tasks(tasks: Sequence[NodeTask]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import field, replace
 from functools import cached_property
 from typing import Any, Final
@@ -22,7 +22,7 @@ MAX_IN_FLIGHT: Final = 2
 MAX_LOSSES: Final = 3
 """With how many actors a node may end before it counts as what ends them."""
 
-_MAX_MODELS: Final = 8  # that are remembered for an actor
+_MAX_MODELS: Final = 32  # that are remembered for an actor
 
 _numbers = itertools.count(1)
 
@@ -108,7 +108,7 @@ class Unit:
 
 @dataclass(kw_only=True, eq=False)
 class Actor:
-    """An actor: `handle` is Ray's. `units` are those that it has, oldest first, `models` the last that it computed with.
+    """An actor: `handle` is Ray's. `units` are those that it has, oldest first, `models` those that it has in memory.
 
     `run`, `follow` and `cancel` are its methods; making them anew for each call takes as long as half of the call.
     """
@@ -135,6 +135,11 @@ class Actor:
     def cancel(self) -> Any:
         return self.handle.cancel.options(concurrency_group="aside")
 
+    @property
+    def is_free(self) -> bool:
+        """Whether it can get a unit."""
+        return self.is_ready and len(self.units) < MAX_IN_FLIGHT
+
     def give(self, unit: Unit) -> None:
         """Note that it gets a unit."""
         unit.actor = self
@@ -145,6 +150,16 @@ class Actor:
             while len(self.models) > _MAX_MODELS:
                 self.models.popitem(last=False)
 
+    def forget(self, models: Iterable[str]) -> None:
+        """Note that it has these models no longer. Those of its units it will have again."""
+        for model in {*models} - {unit.model for unit in self.units}:
+            self.models.pop(model, None)
+
+
+def units_ahead(workers: int) -> int:
+    """How many units are to be ready at a time: two for each worker, and more on few workers, to choose among by their models."""
+    return max(MAX_IN_FLIGHT * workers, min(8 * workers, 64))
+
 
 def next_pair(waiting: deque[Unit], actors: Sequence[Actor]) -> tuple[Unit, Actor] | None:
     """The next unit to hand out, and the actor for it; None if there is no unit or no free actor.
@@ -153,7 +168,7 @@ def next_pair(waiting: deque[Unit], actors: Sequence[Actor]) -> tuple[Unit, Acto
     unit with a model that it has; one whose model another actor has may wait for that one, as long as others can go first. A unit
     that has lost an actor goes to another one, if there is one.
     """
-    free = [actor for actor in actors if actor.is_ready and len(actor.units) < MAX_IN_FLIGHT]
+    free = [actor for actor in actors if actor.is_free]
     if not free or not waiting:
         return None
     fewest = min(len(actor.units) for actor in free)

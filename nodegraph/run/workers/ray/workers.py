@@ -25,11 +25,12 @@ from nodegraph.run.workers.ray.local import LocalTask, LocalTasks
 from nodegraph.run.workers.ray.messages import UnitResult, order
 from nodegraph.run.workers.ray.shipping import Shipping
 from nodegraph.run.workers.ray.start import reason_of
-from nodegraph.run.workers.ray.units import MAX_LOSSES, Actor, Unit, next_pair
+from nodegraph.run.workers.ray.units import MAX_LOSSES, Actor, Unit, next_pair, units_ahead
 from nodegraph.run.workers.setup import WorkerSetup
 
 _TICK: Final = 0.1  # seconds between two looks at what was cancelled
-_FOLLOWED_AFTER: Final = 0.2  # seconds after which the events of a running unit are asked for
+_FOLLOWED_AFTER: Final = 0.5  # seconds after which the events of a running unit are asked for,
+_FOLLOWED_AT_MOST: Final = 50  # of all units so often in a second
 _POLL: Final = 5.0  # seconds that an actor waits for an event
 
 
@@ -118,9 +119,8 @@ class RayWorkers:
 
     @property
     def parallel(self) -> int:
-        """How many units can be handed out at once."""
-        count = self._crew.cluster.count if self._crew is not None else self.options.workers or 1
-        return 2 * count
+        """How many units are to be ready at a time."""
+        return units_ahead(self._crew.cluster.count if self._crew is not None else self.options.workers or 1)
 
     def in_use(self) -> AbstractContextManager[None]:
         return self._local.in_use()
@@ -133,7 +133,9 @@ class RayWorkers:
         with self._lock:
             self._waiting.append(unit)
             self._run_thread()
-        self._inbox.put(self._assign)
+            are_busy = self._failure is None and bool(self._actors) and not any(actor.is_free for actor in self._actors)
+        if not are_busy:  # else the first that ends a unit gets this one
+            self._inbox.put(self._assign)
 
         def take_back() -> bool:
             with self._lock:
@@ -283,6 +285,7 @@ class RayWorkers:
         else:
             with self._lock:
                 actor.units.remove(unit)
+                actor.forget(result.lost_models)
                 unit.actor = None
                 if actor.units:
                     actor.units[0].began = time.monotonic()
@@ -323,12 +326,13 @@ class RayWorkers:
     def _look(self) -> None:
         """Ask actors for the events of their units, and tell them what was cancelled."""
         now = time.monotonic()
+        patience = max(_FOLLOWED_AFTER, len(self._actors) / _FOLLOWED_AT_MOST)
         for actor in self._actors:
             for place, unit in enumerate([*actor.units]):
                 if not unit.is_cancelled and all(job.is_cancelled() for job in unit.jobs[unit.done :]):
                     unit.is_cancelled = True
                     actor.cancel.remote(unit.number)
-                if place == 0 and not unit.is_followed and now - unit.began >= _FOLLOWED_AFTER:
+                if place == 0 and not unit.is_followed and now - unit.began >= patience:
                     self._follow(unit, actor)
 
     def _follow(self, unit: Unit, actor: Actor) -> None:
