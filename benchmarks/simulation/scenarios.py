@@ -14,7 +14,8 @@ from nodegraph.run.workers.ray.units import MAX_IN_FLIGHT, units_ahead
 
 WORKERS: Final = (8, 16, 32, 64, 128, 256, 512, 1000)
 DURATIONS: Final = (0.2, 2.0, 20.0)
-UNITS: Final = 16  # for each worker
+UNITS: Final = 16  # for each worker, but at least
+LEAST: Final = 1024  # in a sweep, many more than are begun ahead
 NETWORK: Final = 0.0005  # seconds of a message between machines, in one direction
 LOAD: Final = 5.0  # seconds from the disk of a machine to its GPU
 STORE: Final = Store(latency=0.03, requests=6, size=14e6, model_size=7e9, bandwidth=10e9)
@@ -74,7 +75,7 @@ def scaling(
     for seconds in durations:
         for count in workers:
             costs = costs_of(figures, workers=count, latency=NETWORK)
-            outcome = simulate(cluster_of(count, costs), works_of(count * UNITS, seconds))
+            outcome = simulate(cluster_of(count, costs), works_of(max(count * UNITS, LEAST), seconds))
             single = 1 / (seconds + costs.overhead + STORE.latency * STORE.requests + STORE.size / STORE.bandwidth)
             yield Found(
                 workers=count,
