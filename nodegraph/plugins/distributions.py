@@ -103,13 +103,12 @@ class Installed(NamedTuple):
         return isinstance(info, dict) and bool(info.get("editable"))
 
 
-def entry_points(group: str) -> Iterable[EntryPoint]:
+def entry_points(group: str) -> list[EntryPoint]:
     """The entry points of this group, of all installed distributions."""
     if not _may_read_folders():
         import importlib.metadata
 
-        points: Iterable[EntryPoint] = importlib.metadata.entry_points(group=group)
-        return points
+        return [*importlib.metadata.entry_points(group=group)]
     return [point for folder in _info_folders() for point in _points_of(folder, group)]
 
 
