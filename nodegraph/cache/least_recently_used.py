@@ -16,6 +16,9 @@ class LeastRecentlyUsed(Generic[T]):
         self._total = 0
         self._entries: OrderedDict[str, tuple[T, int]] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def get(self, key: str) -> T | None:
         if key not in self._entries:
             return None

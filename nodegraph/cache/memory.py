@@ -28,6 +28,9 @@ class Memory:
         self._without_codec: LeastRecentlyUsed[ResultInMemory] = LeastRecentlyUsed(MAX_RESULTS_WITHOUT_CODEC)
         self._lock = threading.Lock()
 
+    def __repr__(self) -> str:
+        return f"<Memory of {len(self._with_codec)} results with codecs and {len(self._without_codec)} without>"
+
     def get(self, key: str) -> ResultInMemory | None:
         """The result of `key`, whether or not it can still be used."""
         with self._lock:

@@ -38,9 +38,10 @@ _STATUS = (
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
+        from nodegraph import terminal
         from nodegraph.plugins.distributions import engine_version
 
-        click.echo(f"nodegraph, version {engine_version()}")
+        terminal.echo(f"nodegraph, version {engine_version()}")
         ctx.exit()
 
 

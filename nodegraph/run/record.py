@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -60,11 +60,8 @@ class RunRecord:
     targets: Sequence[str]
     out: Path | None
 
-    def write(self, folder: Path, create: Callable[[], None] = lambda: None) -> None:
-        """Write `<run>.json`. Best effort: if the directory cannot be written, storing results has warned of that already.
-
-        `create` is called if the folder has to be created: it creates the one above.
-        """
+    def write(self, folder: Path) -> None:
+        """Write `<run>.json`. Best effort: if the directory cannot be written, storing results has warned of that already."""
         document: dict[str, Any] = {
             "format": FORMAT,
             "run": self.run,
@@ -92,7 +89,6 @@ class RunRecord:
             try:
                 write_in_cache(path, data)
             except FileNotFoundError:
-                create()
                 create_inside(folder.parent, folder)
                 write_in_cache(path, data)
 

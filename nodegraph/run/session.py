@@ -171,12 +171,10 @@ class Session:
             out=None if self._request.out is None else self._request.directory / self._request.out,
             known=self._plan.known,  # of the last plan, if there were several
         )
-        store = self._cache.store
+        if self._cache.store is not None:
+            self._cache.store.mark_directory()
         with gc_paused():
-            if store is None:
-                record.write(self._request.records)
-            else:
-                record.write(self._request.records, create=store.mark_directory)
+            record.write(self._request.records)
 
     def _note_unchecked(self) -> None:
         """Report which results were to be checked and could not be."""

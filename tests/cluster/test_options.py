@@ -80,7 +80,7 @@ def test_runs_ahead_are_enough_for_all_workers(tmp_path):
 
 def test_a_sweep_begins_more_runs_when_there_are_more_workers():
     slots, begun = [2], []
-    ahead = RunsAhead(iter([[x] for x in range(20)]), lambda values: begun.append(values[0]), lambda: slots[0])
+    ahead = RunsAhead(((x, [f"value {x}"]) for x in range(20)), lambda number, values: begun.append(number), lambda: slots[0])
     ahead.advance()
     assert begun == [0, 1, 2]  # the point itself, and two after it
     slots[0] = 6

@@ -128,7 +128,7 @@ class Store:
         from nodegraph.cache.store.maintenance.upkeep import Upkeep
 
         return Upkeep(
-            layout=self.layout,
+            self.layout,
             files=self._files,
             index=self._index,
             usage=self._usage,
