@@ -90,6 +90,7 @@ def test_autoencoders_learn_pictures() -> None:
         assert metrics_of(trainer)["psnr"] > before + 4, name
 
 
+@pytest.mark.slow
 def test_denoiser_and_text_encoder_learn_captions_together() -> None:
     task, examples = TASKS["text_denoiser"]()
     encoder = task.condition.encoder  # type: ignore[attr-defined]

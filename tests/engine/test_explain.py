@@ -155,6 +155,7 @@ def write(tmp_path: Path) -> Callable[[str, str], Path]:
     return write
 
 
+@pytest.mark.slow
 def test_edited_registry_entry_is_named(tmp_path: Path, write: Callable[[str, str], Path]) -> None:
     def engine() -> Engine:
         return Engine(cache_dir=tmp_path / "cache", plugin_dirs=[STUB_PLUGINS, write("doors.py", source)])

@@ -277,6 +277,7 @@ def test_thing_that_a_node_replaces_during_the_run_is_not_kept(make_engine: Call
     assert "node" not in {record.node for record in engine.cache.entries()}
 
 
+@pytest.mark.slow
 def test_thing_that_another_plugin_put_in_its_place_has_the_code_of_both_in_its_key(
     make_engine: Callable[..., Engine], tmp_path: Path
 ) -> None:

@@ -206,6 +206,7 @@ def test_value_computed_from_the_same_number_is_still_found(make_engine: Callabl
     assert make_engine().run(workflow).cached == ("twice",)
 
 
+@pytest.mark.slow
 def test_node_that_reads_the_dtype_is_not_kept_unless_it_is_numeric(make_engine: Callable[..., Engine]) -> None:
     workflow = Workflow("w")
     where = workflow.add("Where", name="where")

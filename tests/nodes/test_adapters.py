@@ -217,6 +217,7 @@ def test_controlnet_of_another_family_is_refused(model, control):
         load_control_net(replace(found, difference=True))
 
 
+@pytest.mark.slow
 def test_workflow_with_lora_and_controlnet_is_cached(tmp_path, model_folder, control):
     def workflow(strength):
         w = Workflow("adapted")

@@ -23,6 +23,7 @@ def together(vae) -> DenoiserAndText:
     return train_denoiser_and_text(picture_world(**SMALL), vae, steps=1, **SIZES)
 
 
+@pytest.mark.slow
 def test_text_encoder_is_trained_with_the_denoiser(together, vae):
     longer = train_denoiser_and_text(picture_world(**SMALL), vae, steps=3, **SIZES)
     first, second = together.text_encoder.tensors, longer.text_encoder.tensors

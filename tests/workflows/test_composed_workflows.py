@@ -35,6 +35,7 @@ def test_variations_make_a_picture_for_each_seed(engine: Engine, model: Path, tm
     assert {path.name for path in tmp_path.glob("*.png")} == {"variations-0.png", "variations-1.png", "variations-sheet.png"}
 
 
+@pytest.mark.slow
 def test_xy_is_a_sweep_with_a_sheet(engine: Engine, model: Path, tmp_path: Path) -> None:
     workflow = Workflow.load(WORKFLOWS / "xy.yaml")
     result = sweep(workflow, engine=engine, params={"model": model}, out=tmp_path)

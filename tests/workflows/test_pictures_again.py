@@ -293,6 +293,7 @@ def chunk(kind, body):
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
+@pytest.mark.slow
 def test_hostile_pictures_are_described_as_far_as_they_can_be():
     start = picture({})[:-12]
     bomb = chunk(b"zTXt", b"parameters\0\0" + zlib.compress(bytes(1 << 28)))
