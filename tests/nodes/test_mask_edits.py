@@ -37,7 +37,7 @@ def test_masks_fade_as_in_comfyui(sides):
     for i in range(min(bottom, rows)):
         expected[:, -i] *= (i + 1) / min(bottom, rows)
     mask = random(batch=2)
-    found = feather_mask(mask, left, top, right, bottom)
+    found = feather_mask(mask, left=left, top=top, right=right, bottom=bottom)
     np.testing.assert_allclose(found.values.numpy(), expected, rtol=1e-5)
     assert torch.equal(mask.values, random(batch=2).values)
 

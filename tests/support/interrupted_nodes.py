@@ -16,7 +16,7 @@ from nodegraph_training.nodes.adapters import train_control_net, train_lora, tra
 from nodegraph_training.nodes.autoencoders import train_autoencoder, train_decoder
 from nodegraph_training.nodes.classifiers import train_classifier
 from nodegraph_training.nodes.data import picture_world
-from nodegraph_training.nodes.denoisers import train_denoiser
+from nodegraph_training.nodes.denoisers import train_denoiser, train_denoiser_and_text
 from nodegraph_training.nodes.options import training_options
 from nodegraph_training.nodes.text_encoders import train_clip, train_text_encoder
 from nodegraph_training.training import denoising, loop
@@ -69,6 +69,9 @@ def trainings() -> dict[str, Callable[[Run], Any]]:
         "TrainTextEncoder": lambda run: train_text_encoder(data, run=run, **some),
         "TrainDenoiser": lambda run: train_denoiser(data, vae, clip.text_encoder, depth=[1], run=run, **sizes, **some),
         "TrainDenoiser, further": lambda run: train_denoiser(data, vae, clip.text_encoder, unet=unet, run=run, **some),
+        "TrainDenoiserAndText": lambda run: train_denoiser_and_text(
+            data, vae, width=16, layers=1, depth=[1], run=run, **sizes, **some
+        ),
         "TrainClassifier": lambda run: train_classifier(data, vae, run=run, **sizes, **some),
         "TrainLora": lambda run: train_lora(unet, vae, clip.text_encoder, data, rank=2, options=split, run=run, **some),
         "TrainTextualInversion": lambda run: train_textual_inversion(
