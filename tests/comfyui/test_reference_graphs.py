@@ -1,8 +1,8 @@
 """Imported graphs on full-size Stable Diffusion 1.5 give the latents that ComfyUI 0.3.64 computed.
 
-The weights are made up, as in tests/diffusion/test_reference.py, which compares more latents, with the library alone. Here is one
-graph for each meaning that the importer gives: noise that a sampler leaves for the next one, weights of prompts, a mask, the last
-steps of a schedule, and noise that is drawn at each step.
+The weights are made up, as in tests/diffusion/test_reference.py, which compares more latents, with the library alone. Here are noise
+that a sampler leaves for the next one, weights of prompts, and a mask; tests/comfyui/test_meaning.py has the other meanings that
+the importer gives.
 """
 
 from __future__ import annotations
@@ -46,19 +46,12 @@ class Case:
     nodes: Api = field(default_factory=dict)
     prompt: str = PROMPT
     end: str = "3"
-    tolerance: float = 1e-4
 
 
 CASES = [
     Case("euler/normal", nodes=IN_PARTS, end="13"),
     Case("prompt/weighted", {"steps": 2, "cfg": 5.0}, prompt=WEIGHTED),
     Case("inpaint/1.0", {"sampler_name": "dpmpp_2m", "scheduler": "karras", "steps": 6, "latent_image": ["22", 0]}, MASKED),
-    Case(
-        "img2img/0.5",
-        {"sampler_name": "dpmpp_2m", "scheduler": "karras", "steps": 6, "denoise": 0.5, "latent_image": ["21", 0]},
-        PICTURE,
-    ),
-    Case("euler_ancestral/karras", {"sampler_name": "euler_ancestral", "scheduler": "karras"}, tolerance=1e-3),
 ]
 
 
@@ -95,4 +88,4 @@ def test_latents_of_a_graph_equal_comfyui(engine, imported, sd15_file, reference
     assert ours.shape == expected.shape
     difference = float((ours - expected).abs().max() / expected.std())
     print(f"largest difference: {difference:.1e} standard deviations")
-    assert difference < case.tolerance
+    assert difference < 1e-4
