@@ -1,8 +1,8 @@
 """Imported graphs on full-size Stable Diffusion 1.5 give the latents that ComfyUI 0.3.64 computed.
 
-The weights are made up, as in tests/diffusion/test_reference.py, which compares more latents, with the library alone. Here are noise
-that a sampler leaves for the next one, weights of prompts, and a mask; tests/comfyui/test_meaning.py has the other meanings that
-the importer gives.
+The weights are made up, as in tests/diffusion/test_reference.py, which compares more latents, with the library alone. Here are the
+noise that a sampler leaves for the next one, weights of prompts, and a mask; tests/comfyui/test_meaning.py has the other meanings
+that the importer gives.
 """
 
 from __future__ import annotations
